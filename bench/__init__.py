@@ -1,0 +1,1 @@
+"""How fast is it, beside its peers? Every figure is made by a command here, in one run."""

@@ -1,0 +1,4 @@
+"""How is it asked?
+
+The HTTP API, the console and the command line.
+"""

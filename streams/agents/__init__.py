@@ -1,0 +1,1 @@
+"""Which agent reads which topic? One file an agent, six lines each."""

@@ -1,0 +1,1 @@
+"""What holds? `unit` does no I/O and is guarded; `live` runs on the real Kafka and ClickHouse."""
