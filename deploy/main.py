@@ -1,25 +1,68 @@
 """The entry point `anabranch`: puts the commands of all rooms together.
 
-The only place, beside the supervisor, where an unexpected exception is caught: it is logged and
-ends the process.
+The table holds where each command lives rather than the command itself, so that a command loads
+its own needs alone: `anabranch --help` answers at once, and a production image without the
+embedded stack has every command but the stack's.
 """
 
 from __future__ import annotations
 
 import sys
+from importlib.metadata import version
+from typing import NamedTuple
 
 from cyclopts import App
 
-from service.settings import SettingsError
+from service.errors import CommandError
 
-app = App(name="anabranch", help="Streaming experimentation: Kafka to trusted reports in seconds.")
+
+class Command(NamedTuple):
+    name: str
+    function: str  # module:function
+    help: str
+
+
+COMMANDS = (
+    Command("up", "deploy.commands.up:up", "Start Kafka, ClickHouse and the service."),
+    Command("down", "deploy.commands.down:down", "Stop what `up` started."),
+    Command("status", "deploy.commands.status:status", "Show what runs."),
+    Command("kafka", "deploy.commands.kafka:kafka", "Run the embedded Kafka alone."),
+    Command(
+        "clickhouse", "deploy.commands.clickhouse:clickhouse", "Run the embedded ClickHouse alone."
+    ),
+    Command("service", "service.commands.service:service", "Run the HTTP service alone."),
+    Command("topics", "service.commands.topics:topics", "List the topics, or create them."),
+    Command("tail", "service.commands.tail:tail", "Show a topic's events as they come."),
+    Command("migrate", "service.commands.migrate:migrate", "Bring ClickHouse's tables up to date."),
+    Command("simulate", "service.commands.simulate:simulate", "Emit realistic traffic."),
+    Command("settings", "service.commands.settings:settings", "List every setting and its value."),
+)
+
+
+def build_app() -> App:
+    app = App(
+        name="anabranch",
+        help="Streaming experimentation: from Kafka to a trusted report in seconds.",
+        version=lambda: version("anabranch"),
+    )
+    for command in COMMANDS:
+        app.command(command.function, name=command.name, help=command.help)
+    return app
 
 
 def main() -> None:
     try:
-        app()
-    except SettingsError as error:
+        build_app()()
+    except CommandError as error:
         sys.stderr.write(f"anabranch: {error}\n")
-        raise SystemExit(2) from error
+        raise SystemExit(error.status) from error
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+    except BrokenPipeError:
+        # Whoever read our output went away (`anabranch tail | head`): nothing left to say.
+        sys.stderr.close()
+        raise SystemExit(0) from None
+
+
+if __name__ == "__main__":
+    main()

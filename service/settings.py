@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import BaseModel, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -22,7 +22,8 @@ from pydantic_settings import (
 )
 
 from anabranch.settings import KafkaSettings, RegistrySettings, Section
-from sinks.clickhouse import ClickHouseSettings
+from service.errors import CommandError
+from sinks.settings import ClickHouseSettings
 
 PREFIX = "ANABRANCH_"
 DEFAULT_STATE = Path(".anabranch")
@@ -99,8 +100,10 @@ class Settings(BaseSettings):
     log_format: Literal["json", "text"] = Field("json", description="The form of log lines.")
 
 
-class SettingsError(Exception):
+class SettingsError(CommandError):
     """A setting is wrong or unknown. The text names it and says what would be right."""
+
+    status = 2
 
 
 def known_variables() -> frozenset[str]:
@@ -189,5 +192,16 @@ def _explained(error: ValidationError) -> str:
     lines = []
     for detail in error.errors():
         name = PREFIX + "__".join(str(part).upper() for part in detail["loc"])
-        lines.append(f"{name}: {detail['msg']} (given: {detail['input']!r})")
+        given = "a secret, not shown" if _is_secret(detail["loc"]) else repr(detail["input"])
+        lines.append(f"{name}: {detail['msg']} (given: {given})")
     return "; ".join(lines)
+
+
+def _is_secret(place: tuple[int | str, ...]) -> bool:
+    section: type[BaseModel] = Settings
+    for name in place:
+        annotation = section.model_fields[str(name)].annotation
+        if not (isinstance(annotation, type) and issubclass(annotation, Section)):
+            return "SecretStr" in str(annotation)
+        section = annotation
+    return False

@@ -6,28 +6,10 @@ from urllib.parse import urlsplit
 
 import clickhouse_connect
 from clickhouse_connect.driver.asyncclient import AsyncClient
-from pydantic import Field, SecretStr
 
-from anabranch.settings import Section
+from sinks.settings import ClickHouseSettings
 
-
-class ClickHouseSettings(Section):
-    url: str = Field("http://127.0.0.1:8123", description="The address of ClickHouse's HTTP port.")
-    username: str = Field("default", description="The user.")
-    password: SecretStr | None = Field(
-        None, description="The user's password; the credentials file's when absent."
-    )
-    database: str = Field(
-        "anabranch",
-        pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$",
-        description="The database of all tables.",
-    )
-    cluster: str | None = Field(
-        None,
-        pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,63}$",
-        description="A cluster's name makes replicated, sharded tables; absent: one node.",
-    )
-    timeout_seconds: float = Field(30.0, gt=0, description="How long one request may take.")
+__all__ = ["ClickHouseSettings", "connect"]
 
 
 async def connect(settings: ClickHouseSettings, *, database: str | None = None) -> AsyncClient:

@@ -1,0 +1,26 @@
+"""Where ClickHouse is. Apart from `clickhouse.py`, since its client takes long to import."""
+
+from __future__ import annotations
+
+from pydantic import Field, SecretStr
+
+from anabranch.settings import Section
+
+
+class ClickHouseSettings(Section):
+    url: str = Field("http://127.0.0.1:8123", description="The address of ClickHouse's HTTP port.")
+    username: str = Field("default", description="The user.")
+    password: SecretStr | None = Field(
+        None, description="The user's password; the credentials file's when absent."
+    )
+    database: str = Field(
+        "anabranch",
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$",
+        description="The database of all tables.",
+    )
+    cluster: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,63}$",
+        description="A cluster's name makes replicated, sharded tables; absent: one node.",
+    )
+    timeout_seconds: float = Field(30.0, gt=0, description="How long one request may take.")
