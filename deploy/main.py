@@ -35,6 +35,7 @@ COMMANDS = (
     Command("tail", "service.commands.tail:tail", "Show a topic's events as they come."),
     Command("migrate", "service.commands.migrate:migrate", "Bring ClickHouse's tables up to date."),
     Command("simulate", "service.commands.simulate:simulate", "Emit realistic traffic."),
+    Command("key", "service.commands.key:key", "Print the key of a role, for curl and scripts."),
     Command("settings", "service.commands.settings:settings", "List every setting and its value."),
 )
 
