@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.live.kafka_fixture import kafka as kafka
+from tests.live.kafka_fixture import own_kafka as own_kafka
+
 HERE = Path(__file__).parent
 
 

@@ -1,0 +1,39 @@
+"""`anabranch kafka`: the embedded broker alone, in the foreground."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from deploy.jar_download import class_path
+from deploy.java import find_java
+from deploy.kafka import Java, prepare
+from deploy.ports import choose_port
+from service.settings import DEFAULT_STATE, load_settings
+
+
+def kafka(
+    *,
+    state: Annotated[Path, Parameter(help="The folder that keeps the data.")] = DEFAULT_STATE,
+    port: Annotated[int, Parameter(help="The port; 0 takes a free one.")] = 9092,
+    host: Annotated[str, Parameter(help="The address to listen on.")] = "127.0.0.1",
+) -> None:
+    """Run a real Apache Kafka (KRaft, one node) until it is stopped."""
+    port = choose_port(host, port, flag="--port")
+    settings = load_settings(state=state).embedded
+    java = Java(find_java(), class_path(settings), settings.kafka_heap_mb)
+    command = prepare(
+        (state / "kafka").resolve(),
+        java,
+        host=host,
+        port=port,
+        controller_port=choose_port("127.0.0.1", 0, flag="--port"),
+    )
+    sys.stdout.write(f"kafka listens on {host}:{port}\n")
+    sys.stdout.flush()
+    # The broker takes this process over: signals and the exit status are its own.
+    os.execv(command[0], command)  # noqa: S606  # a list, never a shell
