@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import shutil
+import ssl
 import subprocess
 import sys
 import zipfile
@@ -115,6 +116,9 @@ def main() -> None:
     sys.stdout.flush()
     environment = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
     environment |= {"UV_PYTHON_DOWNLOADS": "never", "UV_PROJECT_ENVIRONMENT": str(VENV)}
+    if ssl.get_default_verify_paths().cafile:
+        # What the machine trusts, a company's proxy included; uv brings its own list otherwise.
+        environment.setdefault("UV_SYSTEM_CERTS", "true")
     command = [program, "sync", "--project", str(ROOT), "--locked", "--python", sys.executable]
     if subprocess.call([*command, *arguments], env=environment, cwd=ROOT) != 0:
         stop(
