@@ -68,9 +68,12 @@ def fill(folder: Path, jars: Sequence[Jar], maven_url: str, progress: Progress) 
 
 
 def download_all(jars: Sequence[Jar], folder: Path, maven_url: str, progress: Progress) -> None:
-    # Proxies and SSL_CERT_FILE are taken from the environment by httpx.
+    # Proxies and SSL_CERT_FILE are taken from the environment by httpx. Beside its own list of
+    # authorities it gets the machine's, where a company's proxy stands with its certificate.
+    trusted = httpx.create_ssl_context()
+    trusted.load_default_certs()
     with (
-        httpx.Client(timeout=30, follow_redirects=True) as client,
+        httpx.Client(timeout=30, follow_redirects=True, verify=trusted) as client,
         ThreadPoolExecutor(PARALLEL) as pool,
     ):
         fetch = partial(download, client, folder=folder, maven_url=maven_url, progress=progress)
