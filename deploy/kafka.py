@@ -13,6 +13,7 @@ from uuid import uuid4
 
 from service.errors import CommandError
 
+LISTENS_ON = "kafka listens on "  # what `anabranch kafka` prints before its address
 LOGGING = Path(__file__).with_name("kafka-log4j2.properties")
 
 

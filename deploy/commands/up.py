@@ -1,0 +1,105 @@
+"""`anabranch up`: Kafka, ClickHouse and the service, on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from deploy.detached import start_detached
+from deploy.plan import CLICKHOUSE, CREDENTIALS, HOST, KAFKA, Wishes, plan
+from deploy.ports import choose_port
+from deploy.stack import Stack
+from deploy.state import StateFolder, make_credentials, open_state, state_to_myself
+from deploy.steps import Event, Report, lines_to, to_all, to_pipe, to_screen
+from service.errors import CommandError
+from service.settings import DEFAULT_STATE, load_settings
+
+
+def up(
+    *,
+    state: Annotated[Path, Parameter(help="The folder for data, keys and logs.")] = DEFAULT_STATE,
+    port: Annotated[int, Parameter(help="The service's port; 0 takes a free one.")] = 8080,
+    kafka_port: Annotated[int, Parameter(help="Kafka's port; 0 takes a free one.")] = 9092,
+    clickhouse_port: Annotated[
+        int, Parameter(help="ClickHouse's port; 0 takes a free one.")
+    ] = 8123,
+    workers: Annotated[int, Parameter(help="This release has none: only 0 does something.")] = 0,
+    traffic: Annotated[float, Parameter(help="Simulated events per second; 0 for none.")] = 0,
+    kafka_in_memory: Annotated[
+        bool, Parameter(help="A test broker instead of Kafka, where no Java can run.", negative=())
+    ] = False,
+    detach: Annotated[
+        bool, Parameter(help="Return when all is ready and leave it running.", negative=())
+    ] = False,
+    report_to: Annotated[int | None, Parameter(show=False)] = None,
+) -> None:
+    """Start everything, print the addresses, and end everything on Ctrl-C.
+
+    A Kafka or ClickHouse that ANABRANCH_KAFKA__BOOTSTRAP or ANABRANCH_CLICKHOUSE__URL names is
+    used, and none of our own is started in its place.
+    """
+    if workers < 0 or traffic < 0:
+        raise CommandError("--workers and --traffic count something: 0 or more")
+    wishes = Wishes(port, kafka_port, clickhouse_port, traffic, kafka_in_memory)
+    folder = open_state(state)
+    if detach:
+        start_detached(folder, as_arguments(folder, wishes, workers), to_screen())
+    elif report_to is None:
+        run_and_log(folder, wishes, to_screen(), workers)
+    else:
+        run_and_log(folder, wishes, to_pipe(report_to), workers)
+
+
+def as_arguments(folder: StateFolder, wishes: Wishes, workers: int) -> list[str]:
+    given = {
+        "--state": folder.root,
+        "--port": wishes.port,
+        "--kafka-port": wishes.kafka_port,
+        "--clickhouse-port": wishes.clickhouse_port,
+        "--workers": workers,
+        "--traffic": wishes.traffic,
+    }
+    in_memory = ["--kafka-in-memory"] if wishes.kafka_in_memory else []
+    return [*(str(word) for pair in given.items() for word in pair), *in_memory]
+
+
+def run_and_log(folder: StateFolder, wishes: Wishes, screen: Report, workers: int) -> None:
+    with (folder.logs / "stack.log").open("a") as log:
+        report = to_all(screen, lines_to(log, now))
+        try:
+            with state_to_myself(folder):
+                if workers:
+                    report(Event("says", "this release has no workers: none is started"))
+                run(folder, wishes, report)
+        except CommandError as error:
+            report(Event("failed", str(error)))
+            raise
+
+
+def now() -> str:
+    return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} "
+
+
+def run(folder: StateFolder, wishes: Wishes, report: Report) -> None:
+    # What a stack that was killed said of its addresses must not be taken for ours.
+    folder.record.unlink(missing_ok=True)
+    given = dict(os.environ)
+    load_settings(given, state=folder.root)  # a wrong variable stops the start before anything runs
+    if CREDENTIALS not in given:
+        make_credentials(folder.credentials)
+    wishes = wishes._replace(
+        port=choose_port(HOST, wishes.port, flag="--port"),
+        kafka_port=wishes.kafka_port
+        if KAFKA in given
+        else choose_port(HOST, wishes.kafka_port, flag="--kafka-port"),
+        clickhouse_port=wishes.clickhouse_port
+        if CLICKHOUSE in given
+        else choose_port(HOST, wishes.clickhouse_port, flag="--clickhouse-port"),
+    )
+    stack = Stack(folder, plan(folder.root, wishes, given), given, report)
+    asyncio.run(stack.run())

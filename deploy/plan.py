@@ -1,0 +1,101 @@
+"""What a stack consists of: which parts are started, where they are, what they are told. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+KAFKA = "ANABRANCH_KAFKA__BOOTSTRAP"
+CLICKHOUSE = "ANABRANCH_CLICKHOUSE__URL"
+CLICKHOUSE_PASSWORD = "ANABRANCH_CLICKHOUSE__PASSWORD"  # noqa: S105  # a variable's name
+REGISTRY = "ANABRANCH_REGISTRY__URL"
+CREDENTIALS = "ANABRANCH_CREDENTIALS"
+SERVICE_PORT = "ANABRANCH_SERVICE__PORT"
+
+HOST = "127.0.0.1"
+
+
+class Part(NamedTuple):
+    """One process of the stack, and how it is treated."""
+
+    name: str
+    arguments: tuple[str, ...]
+    stop_seconds: float  # from the polite signal to the last one
+    restarts: bool = True
+
+
+class Wishes(NamedTuple):
+    """What the caller of `up` asked for. A port of 0 is any free one."""
+
+    port: int = 8080
+    kafka_port: int = 9092
+    clickhouse_port: int = 8123
+    traffic: float = 0
+    kafka_in_memory: bool = False
+
+
+class Addresses(NamedTuple):
+    service: str
+    kafka: str
+    clickhouse: str
+
+
+class Plan(NamedTuple):
+    """A store that is None is one that was there already."""
+
+    addresses: Addresses
+    kafka: Part | None
+    clickhouse: Part | None
+    service: Part
+    traffic: Part | None
+    kafka_in_memory: bool = False  # its address is known only once it runs
+
+
+def plan(state: Path, wishes: Wishes, given: Mapping[str, str]) -> Plan:
+    """`given` is the environment: a Kafka or ClickHouse named there is used, none is started."""
+    return Plan(
+        Addresses(
+            service=f"http://{HOST}:{wishes.port}",
+            kafka=given.get(KAFKA, f"{HOST}:{wishes.kafka_port}"),
+            clickhouse=given.get(CLICKHOUSE, f"http://{HOST}:{wishes.clickhouse_port}"),
+        ),
+        kafka=None if KAFKA in given else kafka_part(state, wishes),
+        clickhouse=None
+        if CLICKHOUSE in given
+        else Part(
+            "clickhouse",
+            ("clickhouse", "--state", str(state), "--port", str(wishes.clickhouse_port)),
+            stop_seconds=20,
+        ),
+        service=Part(
+            "service", ("service", "--host", HOST, "--port", str(wishes.port)), stop_seconds=15
+        ),
+        traffic=Part("traffic", ("simulate", "--rate", f"{wishes.traffic:g}"), stop_seconds=10)
+        if wishes.traffic
+        else None,
+        kafka_in_memory=wishes.kafka_in_memory and KAFKA not in given,
+    )
+
+
+def kafka_part(state: Path, wishes: Wishes) -> Part:
+    if wishes.kafka_in_memory:
+        # Started again it would be another, empty broker on another port.
+        return Part("kafka", ("kafka", "--in-memory"), stop_seconds=5, restarts=False)
+    arguments = ("kafka", "--state", str(state), "--port", str(wishes.kafka_port))
+    return Part("kafka", arguments, stop_seconds=30)
+
+
+def variables(addresses: Addresses, credentials: Path, given: Mapping[str, str]) -> dict[str, str]:
+    """What every part and every other shell is told of this stack."""
+    told = {
+        KAFKA: addresses.kafka,
+        CLICKHOUSE: addresses.clickhouse,
+        REGISTRY: given.get(REGISTRY, addresses.service),
+        SERVICE_PORT: addresses.service.rpartition(":")[2],
+        CREDENTIALS: str(credentials),
+    }
+    if CLICKHOUSE in given and CLICKHOUSE_PASSWORD not in given:
+        # The password in our credentials file is that of our own ClickHouse, not of theirs.
+        told[CLICKHOUSE_PASSWORD] = ""
+    return told

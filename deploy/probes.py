@@ -1,0 +1,50 @@
+"""Whether a part answers: the question that `up` waits on and `status` asks."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from urllib.parse import urlsplit
+
+import httpx
+
+from deploy.plan import HOST
+
+TIMEOUT = 5.0
+
+
+async def kafka_answers(bootstrap: str) -> str | None:
+    """None when it does, else what stands in the way. The broker opens its port last."""
+    reason = f"{bootstrap} names no host and port"
+    for address in bootstrap.split(","):
+        target = urlsplit(f"//{address.strip()}")
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                _, writer = await asyncio.open_connection(target.hostname, target.port or 9092)
+        except (OSError, TimeoutError) as error:
+            reason = f"{address}: {str(error) or 'no answer'}"
+        else:
+            writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
+            return None
+    return reason
+
+
+async def clickhouse_answers(url: str) -> str | None:
+    return await http_answers(f"{url.rstrip('/')}/ping")
+
+
+async def service_answers(url: str) -> str | None:
+    return await http_answers(f"{url}/readyz")
+
+
+async def http_answers(address: str) -> str | None:
+    try:
+        # A proxy of the environment is for what is elsewhere, not for this machine.
+        elsewhere = urlsplit(address).hostname != HOST
+        async with httpx.AsyncClient(timeout=TIMEOUT, trust_env=elsewhere) as client:
+            answer = await client.get(address)
+    except (httpx.HTTPError, OSError) as error:
+        return f"{address}: {str(error) or type(error).__name__}"
+    return None if answer.is_success else f"{address}: {answer.status_code} {answer.text[:300]}"
