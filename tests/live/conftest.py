@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.live.clickhouse_fixture import clickhouse as clickhouse
+from tests.live.clickhouse_fixture import own_clickhouse as own_clickhouse
 from tests.live.kafka_fixture import kafka as kafka
 from tests.live.kafka_fixture import own_kafka as own_kafka
 

@@ -1,0 +1,117 @@
+"""One query from its statement to its reply."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from sinks.embedded.engine import Connection, Result
+from sinks.embedded.forms import ExternalTable
+from sinks.embedded.intake import InsertQuery
+from sinks.embedded.parameters import Parameters
+from sinks.embedded.pipes import Pipe
+from sinks.embedded.queries import Queries, Query, Surroundings
+from sinks.embedded.replies import Reply
+from sinks.embedded.statements import Statement
+
+_KILL = re.compile(
+    r"KILL\s+QUERY\s+(?:ON\s+CLUSTER\s+\S+\s+)?WHERE\s+query_id\s*=\s*'((?:[^'\\]|\\.)+)'"
+    r"\s*(SYNC|ASYNC|TEST)?$",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    queries: Queries
+    query: Query
+    parameters: Parameters
+    around: Surroundings
+    tables: Sequence[ExternalTable]
+    reply: Reply
+
+    async def run(self, work: Statement | InsertQuery) -> Result:
+        if isinstance(work, InsertQuery):
+            return await self._insert(work)
+        return await (self._select(work) if work.selects else self._other(work))
+
+    async def _select(self, statement: Statement) -> Result:
+        output_format = statement.format or self.parameters.default_format
+        self.reply.expect(self.parameters, output_format)
+        pipe = Pipe()
+        sql = statement.into(pipe.path, output_format, self.query.mark)
+        future = self._start(sql, "TabSeparated")
+        future.add_done_callback(lambda _: pipe.end_writing())
+        try:
+            while data := await pipe.read():
+                await self.reply.write(data)
+        finally:
+            pipe.end_reading()
+            await self._ended(future)
+        return future.result()
+
+    async def _insert(self, received: InsertQuery) -> Result:
+        self.reply.expect(self.parameters, None)
+        sql = received.insert.of_file(received.data.path, self.query.mark)
+        return await self._result(self._start(sql, "TabSeparated"))
+
+    async def _other(self, statement: Statement) -> Result:
+        """DDL, SET, SHOW and the like: their results are small."""
+        output_format = statement.format or self.parameters.default_format
+        result = await self._result(self._start(statement.plain(self.query.mark), output_format))
+        shown = output_format if statement.answers or result.data else None
+        self.reply.expect(self.parameters, shown)
+        await self.reply.write(result.data)
+        return result
+
+    def _start(self, sql: str, output_format: str) -> asyncio.Future[Result]:
+        work = partial(_run, sql, output_format, self.parameters.values, self.tables)
+        return self.queries.run(self.query, self.around, work)
+
+    async def _result(self, future: asyncio.Future[Result]) -> Result:
+        try:
+            return await asyncio.shield(future)
+        finally:
+            await self._ended(future)
+
+    async def _ended(self, future: asyncio.Future[Result]) -> None:
+        """The engine holds files and pipes by number: none may be closed before it is done."""
+        if not future.done():
+            await self.queries.cancel(self.query)
+        await asyncio.wait([future])
+
+
+def _run(
+    sql: str,
+    output_format: str,
+    values: Mapping[str, str],
+    tables: Sequence[ExternalTable],
+    connection: Connection,
+) -> Result:
+    made: list[ExternalTable] = []
+    try:
+        for table in tables:
+            made.append(table)
+            table.make(connection)
+        return connection.run(sql, output_format, values)
+    finally:
+        for table in made:
+            table.drop(connection)
+
+
+def killed_id(statement: Statement) -> str | None:
+    """The query id that a KILL QUERY names in the usual way."""
+    found = _KILL.match(statement.text)
+    return None if found is None else found[1]
+
+
+async def kill(queries: Queries, victim: Query, parameters: Parameters, reply: Reply) -> Result:
+    """Ours to do: the engine knows the query under another id."""
+    reply.expect(parameters, "TabSeparated")
+    await queries.cancel(victim)
+    text = victim.text.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n")
+    await reply.write(f"finished\t{victim.query_id}\t{victim.user}\t{text}\n".encode())
+    return Result(result_rows=1)
