@@ -39,6 +39,18 @@ class ServiceSettings(Section):
     max_events_in_flight: int = Field(
         50_000, gt=0, description="Events accepted and not yet stored by Kafka; above it: 503."
     )
+    max_events_per_request: int = Field(
+        10_000, gt=0, description="Events in one request; more are refused (413)."
+    )
+    produce_timeout_seconds: float = Field(
+        10.0, gt=0, le=300, description="How long a request waits for Kafka; then 503, in seconds."
+    )
+    shutdown_timeout_seconds: float = Field(
+        15.0, gt=0, le=300, description="How long running requests may take to end at a stop."
+    )
+    open_access: bool = Field(
+        False, description="Serve without keys where there are none; on a loopback address alone."
+    )
 
 
 class TopicSettings(Section):

@@ -1,0 +1,93 @@
+"""What every request gets: an id, safe headers, one log line, its figures, an answer if all fails.
+
+The outermost layer, as plain ASGI: nothing of a request happens outside of it.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+
+import structlog
+from fastapi import Request
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.metrics import ServiceMetrics
+from service.problems import Kind, Problem, problem_response
+
+logger = structlog.get_logger("service.requests")
+
+# What a log line can safely repeat; anything else gets an id of ours.
+_SANE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+=-]{0,127}")
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
+
+SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cache-Control": "no-store",
+}
+
+
+class RequestMiddleware:
+    def __init__(self, app: ASGIApp, metrics: ServiceMetrics) -> None:
+        self.app = app
+        self.metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request_id = scope["request_id"] = _request_id(scope)
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        started = time.perf_counter()
+        status = 0
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-Id"] = request_id
+                for name, value in SECURITY_HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        with self.metrics.requests_in_flight.track_inprogress():
+            try:
+                await self.app(scope, receive, send_with_headers)
+            except Exception:  # the top of a request: nothing above could answer it
+                logger.exception("a request failed")
+                if status == 0:
+                    failure = Problem(Kind.INTERNAL_ERROR, "The service failed; see its log.")
+                    answer = problem_response(Request(scope), failure)
+                    await answer(scope, receive, send_with_headers)
+                else:
+                    raise  # half an answer is out: the server must cut the connection
+            finally:
+                self._record(scope, status, time.perf_counter() - started)
+
+    def _record(self, scope: Scope, status: int, seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", "none")
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        self.metrics.requests.labels(route, method, status or "none").inc()
+        self.metrics.request_seconds.labels(route, method).observe(seconds)
+        say = logger.debug if route in _QUIET else logger.info
+        say(
+            "request",
+            route=route,
+            method=method,
+            status=status or None,  # none: the caller left before the answer began
+            duration_ms=round(seconds * 1000, 2),
+        )
+
+
+def _request_id(scope: Scope) -> str:
+    given = Headers(scope=scope).get("x-request-id", "")
+    return given if _SANE_ID.fullmatch(given) else secrets.token_hex(12)
