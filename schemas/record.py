@@ -73,6 +73,11 @@ def schema_text(file_name: str) -> str:
     return (HERE / file_name).read_text()
 
 
+def compact(text: str) -> str:
+    """The same schema on one line: two texts of one schema become equal."""
+    return json.dumps(json.loads(text), separators=(",", ":"), ensure_ascii=False)
+
+
 def parse(text: str) -> Record:
     return _record(json.loads(text))
 
