@@ -40,4 +40,10 @@ class RegistrySettings(Section):
     )
     username: str | None = Field(None, description="The name for basic authentication.")
     password: SecretStr | None = Field(None, description="The password for basic authentication.")
+    token: SecretStr | None = Field(
+        None, description="A bearer token; it goes before a name and password."
+    )
+    ca_file: str | None = Field(
+        None, description="A file of trusted certificates; the system's when absent."
+    )
     timeout_seconds: float = Field(5.0, gt=0, description="How long one request may take.")
