@@ -42,10 +42,13 @@ class DownloadError(Exception):
 
 
 def class_path(
-    settings: EmbeddedSettings, progress: Progress = lambda jar, there: None
+    settings: EmbeddedSettings,
+    progress: Progress = lambda jar, there: None,
+    *,
+    jars: Sequence[Jar] | None = None,
 ) -> list[Path]:
     """Every jar of the lock, whole, in the user's cache; without a request when all are there."""
-    jars, folder = locked_jars(), cache_folder(settings)
+    jars, folder = jars or locked_jars(), cache_folder(settings)
     if missing_jars(jars, folder):
         with cache_to_myself(folder):
             fill(folder, jars, settings.maven_url, progress)
@@ -60,7 +63,6 @@ def fill(folder: Path, jars: Sequence[Jar], maven_url: str, progress: Progress) 
         progress(jar, jar.size)
     if not absent:
         return
-    log.info("kafka_jars_download", jars=len(absent), source=maven_url, folder=str(folder))
     try:
         download_all(absent, folder, maven_url, progress)
     except DownloadError as error:
@@ -104,8 +106,8 @@ def download(
             verify(jar, part)
         except (httpx.HTTPError, DownloadError) as error:
             if attempt == ATTEMPTS or not worth_another_try(error):
-                raise DownloadError(f"{address}: {str(error) or type(error).__name__}") from error
-            log.warning("kafka_jar_failed", address=address, error=str(error), attempt=attempt)
+                raise DownloadError(f"{address}: {reason(error)}") from error
+            log.warning("kafka_jar_failed", address=address, reason=reason(error))
             sleep(0.5 * 2**attempt)
         else:
             part.replace(folder / jar.file)
@@ -136,18 +138,24 @@ def verify(jar: Jar, part: Path) -> None:
         raise DownloadError("its checksum is not the one in the lock")
 
 
+def reason(error: Exception) -> str:
+    if isinstance(error, httpx.HTTPStatusError):
+        return f"{error.response.status_code} {error.response.reason_phrase}"
+    return str(error) or type(error).__name__
+
+
 def worth_another_try(error: Exception) -> bool:
     if isinstance(error, httpx.HTTPStatusError):
         return error.response.status_code in {408, 425, 429} or error.response.is_server_error
     return True
 
 
-def by_maven(jars: Sequence[Jar], folder: Path, reason: DownloadError) -> None:
+def by_maven(jars: Sequence[Jar], folder: Path, failure: DownloadError) -> None:
     """Let `mvn` bring them: it knows the mirrors and passwords in the user's own settings."""
     program = shutil.which("mvn")
     if program is None:
-        raise JarsError(unavailable(f"{reason}; there is no mvn to try instead"))
-    log.warning("kafka_jars_by_maven", reason=str(reason), jars=len(jars))
+        raise JarsError(unavailable(f"{failure}; there is no mvn to try instead"))
+    log.warning("kafka_jars_by_maven", reason=str(failure), jars=len(jars))
     with TemporaryDirectory(dir=folder) as temporary:
         project, brought = Path(temporary, "pom.xml"), Path(temporary, "jars")
         project.write_text(maven_project(jars))
@@ -163,7 +171,9 @@ def by_maven(jars: Sequence[Jar], folder: Path, reason: DownloadError) -> None:
                 (brought / jar.file).replace(folder / jar.file)
     if absent := missing_jars(jars, folder):
         said = "\n".join(answer.stdout.splitlines()[:5])
-        raise JarsError(unavailable(f"{reason}; mvn did not bring {absent[0].file} either: {said}"))
+        raise JarsError(
+            unavailable(f"{failure}; mvn did not bring {absent[0].file} either: {said}")
+        )
 
 
 def unavailable(reason: str) -> str:

@@ -20,6 +20,8 @@ def choose_port(host: str, port: int, *, flag: str) -> int:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
+        except OverflowError as error:
+            raise PortError(f"{flag} {port} is no port: they go from 0 to 65535") from error
         except PermissionError as error:
             raise PortError(
                 f"port {port} on {host} is not allowed to this user; {flag} names another"

@@ -17,8 +17,6 @@ from deploy.state import RunningPart, start_time
 from deploy.steps import Event, Report
 from service.errors import CommandError
 
-RULE = RestartRule()
-
 
 class PartError(CommandError):
     """A part of the stack ended and is not started again."""
@@ -32,12 +30,14 @@ class PartProcess:
         log: Path,
         report: Report,
         changed: Callable[[], None],
+        rule: RestartRule,
     ) -> None:
         self.part = part
         self._environment = environment
         self._log_path = log
         self._log = LogFile(log)
         self._report = report
+        self._rule = rule
         self._changed = changed  # another pid: the record on disk is old
         self._process: asyncio.subprocess.Process | None = None
         self._printing: asyncio.Task[None] | None = None
@@ -49,7 +49,7 @@ class PartProcess:
         while True:
             status = await self._run_once()
             self._died_at.append(time.monotonic())
-            wait = RULE.wait(self._died_at) if self.part.restarts else None
+            wait = self._rule.wait(self._died_at) if self.part.restarts else None
             if wait is None:
                 raise PartError(self._why_given_up(status))
             self._report(

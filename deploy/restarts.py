@@ -19,3 +19,6 @@ class RestartRule(NamedTuple):
         if recent >= self.deaths:
             return None
         return self.first_wait * 2.0 ** (recent - 1)
+
+
+USUAL = RestartRule()

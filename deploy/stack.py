@@ -20,6 +20,7 @@ from deploy.memory_broker import LIMITS
 from deploy.plan import CREDENTIALS, Part, Plan, variables
 from deploy.probes import clickhouse_answers, kafka_answers, service_answers
 from deploy.processes import PartProcess
+from deploy.restarts import USUAL, RestartRule
 from deploy.state import StackRecord, StateError, StateFolder, start_time, write_record
 from deploy.steps import Event, Report, step
 from service.errors import CommandError
@@ -29,6 +30,7 @@ Probe = Callable[[str], Awaitable[str | None]]
 
 READY_SECONDS = 120.0
 PROBE_EVERY_SECONDS = 0.1
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 JARS = "Java and Kafka's jars"
 
 
@@ -38,12 +40,19 @@ class Stopped(Exception):  # noqa: N818  # nothing went wrong: somebody asked fo
 
 class Stack:
     def __init__(
-        self, state: StateFolder, plan: Plan, given: Mapping[str, str], report: Report
+        self,
+        state: StateFolder,
+        plan: Plan,
+        given: Mapping[str, str],
+        report: Report,
+        *,
+        rule: RestartRule = USUAL,
     ) -> None:
         self._state = state
         self._plan = plan
         self._given = given
         self._report = report
+        self._rule = rule
         self._addresses = plan.addresses
         self._credentials = Path(given.get(CREDENTIALS, state.credentials))
         self._parts: list[PartProcess] = []
@@ -53,7 +62,7 @@ class Stack:
     async def run(self) -> None:
         """Return when it was told to stop and all is gone; CommandError when it cannot go on."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in SIGNALS:
             loop.add_signal_handler(number, self._stop_asked)
         self._write_record()
         failure: CommandError | None = None
@@ -67,6 +76,8 @@ class Stack:
             failure = first(failed)
         finally:
             await self._stop_parts()
+            for number in SIGNALS:
+                loop.remove_signal_handler(number)
             self._state.record.unlink(missing_ok=True)
         if failure is not None:
             raise failure
@@ -150,6 +161,7 @@ class Stack:
             self._state.logs / f"{part.name}.log",
             self._report,
             self._write_record,
+            self._rule,
         )
         self._parts.append(process)
         tasks.create_task(process.keep())

@@ -73,11 +73,15 @@ class Terminal:
         elif event.kind == "done":
             self._progress.update(self._tasks[event.step], description=event.step, completed=1)
         elif event.kind == "says":
-            self._progress.console.print(event.text, markup=False, highlight=False)
+            self._print(event.text)
         else:
             self.close()
             if event.kind == "ready":
-                self._progress.console.print(f"\n{event.text}", markup=False)
+                self._print(f"\n{event.text}")
+
+    def _print(self, text: str) -> None:
+        # Not folded: a path in two lines cannot be copied.
+        self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
         self._progress.stop()

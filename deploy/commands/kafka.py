@@ -14,6 +14,7 @@ from deploy.java import find_java
 from deploy.kafka import LISTENS_ON, Java, prepare
 from deploy.memory_broker import run_memory_broker
 from deploy.ports import choose_port
+from service.logs import configure_logs
 from service.settings import DEFAULT_STATE, load_settings
 
 
@@ -31,8 +32,10 @@ def kafka(
         run_memory_broker()
         return
     port = choose_port(host, port, flag="--port")
-    settings = load_settings(state=state).embedded
-    java = Java(find_java(), class_path(settings), settings.kafka_heap_mb)
+    settings = load_settings(state=state)
+    configure_logs(settings)
+    embedded = settings.embedded
+    java = Java(find_java(), class_path(embedded), embedded.kafka_heap_mb)
     command = prepare(
         (state / "kafka").resolve(),
         java,

@@ -17,6 +17,7 @@ from deploy.stack import Stack
 from deploy.state import StateFolder, make_credentials, open_state, state_to_myself
 from deploy.steps import Event, Report, lines_to, to_all, to_pipe, to_screen
 from service.errors import CommandError
+from service.logs import configure_logs
 from service.settings import DEFAULT_STATE, load_settings
 
 
@@ -89,7 +90,9 @@ def run(folder: StateFolder, wishes: Wishes, report: Report) -> None:
     # What a stack that was killed said of its addresses must not be taken for ours.
     folder.record.unlink(missing_ok=True)
     given = dict(os.environ)
-    load_settings(given, state=folder.root)  # a wrong variable stops the start before anything runs
+    # A wrong variable stops the start before anything runs.
+    settings = load_settings(given, state=folder.root)
+    configure_logs(settings.model_copy(update={"log_format": "text"}))
     if CREDENTIALS not in given:
         make_credentials(folder.credentials)
     wishes = wishes._replace(

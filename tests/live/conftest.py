@@ -10,6 +10,9 @@ from tests.live.clickhouse_fixture import clickhouse as clickhouse
 from tests.live.clickhouse_fixture import own_clickhouse as own_clickhouse
 from tests.live.kafka_fixture import kafka as kafka
 from tests.live.kafka_fixture import own_kafka as own_kafka
+from tests.live.service_fixture import service as service
+from tests.live.stack_fixture import shared_stack as shared_stack
+from tests.live.stack_fixture import stack as stack
 
 HERE = Path(__file__).parent
 
