@@ -11,9 +11,8 @@ import signal
 import sys
 import time
 
-import psutil
-
 import deploy.main
+from deploy.state import running, start_time
 
 PR_SET_PDEATHSIG = 1
 LOOK_SECONDS = 0.5
@@ -33,12 +32,11 @@ def end_with(parent: int) -> None:
 
 def fork_guard(parent: int) -> None:
     """Where the kernel has no such signal: a child of ours looks after both."""
-    guarded = os.getpid()
-    watched = psutil.Process(parent)
+    guarded, started = os.getpid(), start_time(parent)
     if os.fork():
         return
     while os.getppid() == guarded:
-        if not watched.is_running():
+        if running(parent, started) is None:
             os.kill(guarded, signal.SIGKILL)
         time.sleep(LOOK_SECONDS)
     os._exit(0)

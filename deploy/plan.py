@@ -69,7 +69,9 @@ def plan(state: Path, wishes: Wishes, given: Mapping[str, str]) -> Plan:
             stop_seconds=20,
         ),
         service=Part(
-            "service", ("service", "--host", HOST, "--port", str(wishes.port)), stop_seconds=15
+            "service",
+            ("service", "--state", str(state), "--host", HOST, "--port", str(wishes.port)),
+            stop_seconds=15,
         ),
         traffic=Part("traffic", ("simulate", "--rate", f"{wishes.traffic:g}"), stop_seconds=10)
         if wishes.traffic

@@ -78,7 +78,15 @@ class WholeStack:
 
 
 def all_gone(pids: list[int]) -> bool:
-    return not any(map(psutil.pid_exists, pids))
+    return all(map(is_gone, pids))
+
+
+def is_gone(pid: int) -> bool:
+    """Ended, whether or not its parent has taken note of that yet."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -19,7 +20,7 @@ from deploy.state import open_state
 from schemas.topics import EXPOSURES
 from tests.live.clickhouse_fixture import ClickHouse
 from tests.live.kafka_fixture import Broker
-from tests.live.stack_fixture import FREE_PORTS, WholeStack, anabranch, eventually
+from tests.live.stack_fixture import FREE_PORTS, WholeStack, anabranch, eventually, is_gone
 from tests.live.test_kafka_broker import values
 
 
@@ -48,6 +49,33 @@ async def test_stack_ends_with_the_reason_when_a_part_keeps_dying(
     assert str(tmp_path / "logs" / "service.log") in str(caught.value)
     assert sum("it is started again" in line for line in said) == 2
     assert not (tmp_path / "stack.json").exists()
+
+
+CHILD = """
+import os
+from deploy import child
+child.{how}(os.getppid())
+os.execvp("sleep", ["sleep", "60"])
+"""
+PARENT = """
+import subprocess, sys, time
+print(subprocess.Popen([sys.executable, "-c", sys.argv[1]]).pid, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("how", ["end_with", "fork_guard"])
+def test_child_ends_with_a_parent_that_is_killed_even_after_it_became_another_program(
+    how: str,
+) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", PARENT, CHILD.format(how=how)], stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        child = psutil.Process(int(parent.stdout.readline()))
+        eventually(lambda: child.name() == "sleep")
+        parent.kill()
+        eventually(lambda: is_gone(child.pid), seconds=5)
 
 
 def test_up_names_a_state_folder_that_cannot_be_made(tmp_path: Path) -> None:

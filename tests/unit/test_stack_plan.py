@@ -18,7 +18,8 @@ def test_plan_starts_kafka_clickhouse_and_the_service_on_their_ports() -> None:
     assert made.kafka.arguments == ("kafka", "--state", "/state", "--port", "2")
     assert made.clickhouse is not None
     assert made.clickhouse.arguments == ("clickhouse", "--state", "/state", "--port", "3")
-    assert made.service.arguments == ("service", "--host", "127.0.0.1", "--port", "1")
+    assert made.service.arguments[:3] == ("service", "--state", "/state")
+    assert made.service.arguments[3:] == ("--host", "127.0.0.1", "--port", "1")
     assert made.traffic is None
 
 
