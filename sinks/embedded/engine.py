@@ -14,6 +14,7 @@ from typing import Any
 import chdb
 
 from sinks.embedded.errors import ClickHouseError, from_engine
+from sinks.embedded.quoting import identifier, quoted
 
 
 class EngineUnavailableError(Exception):
@@ -103,13 +104,3 @@ class Engine:
 
     def close(self) -> None:
         self._first.close()
-
-
-def quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
-
-
-def identifier(name: str) -> str:
-    escaped = name.replace("\\", "\\\\").replace("`", "\\`")
-    return f"`{escaped}`"

@@ -10,8 +10,9 @@ from python_multipart import MultipartParser
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import parse_options_header
 
-from sinks.embedded.engine import Connection, identifier, quoted
+from sinks.embedded.engine import Connection
 from sinks.embedded.errors import ClickHouseError, Code
+from sinks.embedded.quoting import identifier, quoted
 from sinks.embedded.spool import Spool, SpoolSpace
 
 _MAX_FIELD_BYTES = 16 << 20

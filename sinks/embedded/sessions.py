@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from sinks.embedded.engine import Connection, Engine, quoted
+from sinks.embedded.engine import Connection, Engine
 from sinks.embedded.errors import ClickHouseError, Code
+from sinks.embedded.quoting import quoted
 
 _MOST = 1000
 

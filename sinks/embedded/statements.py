@@ -80,13 +80,14 @@ class Statement:
 
     def into(self, path: str, output_format: str, mark: str) -> str:
         return (
-            f"{self.text} INTO OUTFILE '{path}' APPEND COMPRESSION 'none'"
+            # A new line first: the text may end in a comment that goes to the end of its line.
+            f"{self.text}\nINTO OUTFILE '{path}' APPEND COMPRESSION 'none'"
             f" FORMAT {output_format} {self.settings} {mark}"
         )
 
     def plain(self, mark: str) -> str:
-        clause = f" FORMAT {self.format}" if self.format else ""
-        return f"{self.text}{clause} {self.settings} {mark}"
+        clause = f"FORMAT {self.format}" if self.format else ""
+        return f"{self.text}\n{clause} {self.settings} {mark}"
 
 
 def read_statement(text: str) -> Statement:
@@ -144,9 +145,9 @@ class DataInsert:
         if self.input_call is not None:
             start, end = self.input_call
             call = f"file('{path}', '{self.format}', "
-            return f"{self.head[:start]}{call}{self.head[end:]} {mark}"
+            return f"{self.head[:start]}{call}{self.head[end:]}\n{mark}"
         return (
-            f"{self.head} FROM INFILE '{path}' {mark} COMPRESSION 'none'"
+            f"{self.head}\nFROM INFILE '{path}' {mark} COMPRESSION 'none'"
             f" {self.settings} FORMAT {self.format}"
         )
 

@@ -1,0 +1,401 @@
+"""The HTTP protocol itself, as curl and other people's clients use it."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import re
+import socket
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterator
+
+import httpx
+import psutil
+import pytest
+
+from tests.live.clickhouse_fixture import ClickHouse
+
+FOREVER = "SELECT count() FROM numbers(1000000000000) WHERE sipHash64(number) = 1"
+
+
+@pytest.fixture
+async def http(clickhouse: ClickHouse) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(
+        base_url=clickhouse.url, auth=("default", clickhouse.password), timeout=30
+    ) as client:
+        yield client
+
+
+@pytest.fixture
+async def table(http: httpx.AsyncClient) -> AsyncIterator[str]:
+    name = f"t_{uuid.uuid4().hex[:8]}"
+    await http.post("/", content=f"CREATE TABLE {name} (a UInt64) ENGINE = MergeTree ORDER BY a")
+    yield name
+    await http.post("/", content=f"DROP TABLE {name} SYNC")
+
+
+async def running(http: httpx.AsyncClient, text: str) -> bool:
+    """Whether the engine runs a query that carries this text."""
+    found = await http.post(
+        "/",
+        params={"param_text": text},
+        content="SELECT count() FROM system.processes"
+        " WHERE position(query, {text:String}) > 0 AND query_id != queryID()",
+    )
+    return found.text != "0\n"
+
+
+async def until(http: httpx.AsyncClient, text: str, *, runs: bool, seconds: float = 10) -> None:
+    async with asyncio.timeout(seconds):
+        while await running(http, text) != runs:  # noqa: ASYNC110  # it is another process
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("path", ["/", "/ping", "/replicas_status"])
+def test_health_paths_need_no_password(clickhouse: ClickHouse, path: str) -> None:
+    assert httpx.get(clickhouse.url + path).text == "Ok.\n"
+    assert httpx.head(clickhouse.url + path).status_code == 200
+
+
+def test_unknown_path_says_which_paths_there_are(clickhouse: ClickHouse) -> None:
+    answer = httpx.get(f"{clickhouse.url}/nowhere")
+    assert answer.status_code == 404
+    assert "There is no handle /nowhere" in answer.text
+
+
+@pytest.mark.parametrize("way", ["basic", "headers", "url"])
+def test_a_password_is_taken_in_each_way(clickhouse: ClickHouse, way: str) -> None:
+    def ask(password: str) -> httpx.Response:
+        basic = httpx.BasicAuth("default", password) if way == "basic" else None
+        headers = {"X-ClickHouse-User": "default", "X-ClickHouse-Key": password}
+        url = {"user": "default", "password": password}
+        return httpx.post(
+            clickhouse.url,
+            content="SELECT 1",
+            auth=basic,
+            headers=headers if way == "headers" else {},
+            params=url if way == "url" else {},
+        )
+
+    assert ask(clickhouse.password).text == "1\n"
+    refused = ask("wrong")
+    assert refused.status_code == 403
+    assert refused.headers["X-ClickHouse-Exception-Code"] == "516"
+    assert "wrong" not in refused.text
+
+
+def test_no_password_is_asked_for_with_a_challenge(clickhouse: ClickHouse) -> None:
+    answer = httpx.post(clickhouse.url, content="SELECT 1")
+    assert answer.status_code == 401
+    assert answer.headers["WWW-Authenticate"].startswith("Basic")
+
+
+@pytest.mark.parametrize(
+    ("sql", "status", "code"),
+    [
+        pytest.param("SELEC 1", 400, 62, id="syntax"),
+        pytest.param("", 400, 62, id="empty"),
+        pytest.param("SELECT 1; SELECT 2", 400, 62, id="two statements"),
+        pytest.param("SELECT * FROM missing", 404, 60, id="unknown table"),
+        pytest.param("SELECT missing", 404, 47, id="unknown column"),
+        pytest.param("SELECT 1 FORMAT Nothing", 404, 73, id="unknown format"),
+        pytest.param("SELECT 1 SETTINGS nothing = 1", 404, 115, id="unknown setting"),
+        pytest.param("SELECT toUInt8('x')", 400, 6, id="cannot parse"),
+        pytest.param("SELECT throwIf(1)", 500, 395, id="thrown"),
+        pytest.param("SELECT 1 INTO OUTFILE '/tmp/x'", 500, 358, id="outfile"),
+        pytest.param("SELECT {a:UInt8}", 500, 456, id="parameter not given"),
+        pytest.param("CREATE TABLE x (a Nothing2) ENGINE = Memory", 404, 50, id="unknown type"),
+    ],
+)
+async def test_an_error_has_its_status_and_code(
+    http: httpx.AsyncClient, sql: str, status: int, code: int
+) -> None:
+    answer = await http.post("/", content=sql)
+    assert (answer.status_code, answer.headers["X-ClickHouse-Exception-Code"]) == (
+        status,
+        str(code),
+    )
+    assert answer.text.startswith(f"Code: {code}. DB::Exception: ")
+    assert "/dev/fd" not in answer.text
+    assert "OUTFILE '/dev" not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("parameters", "code"),
+    [
+        ({"no_such_setting": "1"}, 115),
+        ({"max_threads": "many"}, 27),
+        ({"a'b": "1"}, 115),
+        ({"database": "missing"}, 81),
+        ({"database": "x`; DROP"}, 81),
+        ({"default_format": "TSV SETTINGS x=1"}, 73),
+        ({"compress": "1"}, 48),
+        ({"session_id": "s", "session_timeout": "4000"}, 374),
+        ({"session_id": "never seen", "session_check": "1"}, 372),
+        ({"wait_end_of_query": "maybe"}, 507),
+    ],
+)
+async def test_a_wrong_parameter_is_named(
+    http: httpx.AsyncClient, parameters: dict[str, str], code: int
+) -> None:
+    answer = await http.post("/", content="SELECT 1", params=parameters)
+    assert answer.headers["X-ClickHouse-Exception-Code"] == str(code), answer.text
+
+
+async def test_query_may_stand_in_url_body_or_both(http: httpx.AsyncClient) -> None:
+    assert (await http.get("/", params={"query": "SELECT 1"})).text == "1\n"
+    assert (await http.post("/", content="SELECT 2")).text == "2\n"
+    assert (await http.post("/", params={"query": "SELECT"}, content="3")).text == "3\n"
+    form = {"query": (None, "SELECT {a:String}"), "param_a": (None, "x")}
+    assert (await http.post("/", files=form)).text == "x\n"
+
+
+async def test_get_reads_and_never_writes(http: httpx.AsyncClient, table: str) -> None:
+    answer = await http.get("/", params={"query": f"INSERT INTO {table} VALUES (1)"})
+    assert answer.headers["X-ClickHouse-Exception-Code"] == "164"
+    answer = await http.get("/", params={"query": f"DROP TABLE {table}"})
+    assert answer.headers["X-ClickHouse-Exception-Code"] == "164"
+    assert (await http.get("/", params={"query": f"SELECT count() FROM {table}"})).text == "0\n"
+    assert (await http.post("/?readonly=1", content=f"DROP TABLE {table}")).status_code == 500
+
+
+async def test_headers_tell_format_id_time_zone_and_summary(http: httpx.AsyncClient) -> None:
+    answer = await http.post(
+        "/?query_id=mine&default_format=JSONCompact", content="SELECT number FROM numbers(3)"
+    )
+    assert answer.headers["X-ClickHouse-Query-Id"] == "mine"
+    assert answer.headers["X-ClickHouse-Format"] == "JSONCompact"
+    assert answer.headers["Content-Type"].startswith("application/json")
+    assert answer.headers["X-ClickHouse-Timezone"]
+    assert json.loads(answer.headers["X-ClickHouse-Summary"])["read_rows"] == "3"
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT 1 AS a FORMAT JSONEachRow",
+        "SELECT 1 AS a -- a comment\nFORMAT JSONEachRow SETTINGS max_threads = 1;",
+        "SELECT a FROM (SELECT 1 AS a, ';' AS format) FORMAT JSONEachRow /* and one */",
+        "WITH x AS (SELECT 1 AS a) SELECT a FROM x SETTINGS max_threads=1 FORMAT JSONEachRow",
+        "(SELECT 1 AS a) FORMAT JSONEachRow",
+    ],
+)
+async def test_format_clause_is_found_wherever_it_stands(http: httpx.AsyncClient, sql: str) -> None:
+    assert (await http.post("/", content=sql)).text == '{"a":1}\n'
+
+
+async def test_a_value_can_never_be_sql(http: httpx.AsyncClient) -> None:
+    for hostile in ("'; DROP TABLE x; --", "{b:String}", "\\' OR 1=1", "$$", "/* */", "\x00"):
+        escaped = hostile.replace("\\", "\\\\")
+        answer = await http.post(
+            "/",
+            params={"param_a": escaped, "default_format": "RowBinary"},
+            content="SELECT {a:String}",
+        )
+        assert answer.content[1:].decode() == hostile
+
+
+async def test_nothing_leaks_into_the_next_request(http: httpx.AsyncClient) -> None:
+    await http.post("/", content="CREATE DATABASE IF NOT EXISTS leaky")
+    state = "SELECT currentDatabase(), getSetting('max_block_size')"
+    before = (await http.post("/", content=state)).text
+    inside = await http.post("/?database=leaky&max_block_size=99", content=state)
+    assert inside.text == "leaky\t99\n"
+    await http.post("/", content="USE leaky")
+    await http.post("/", content="SET max_block_size = 98")
+    await http.post("/", content="CREATE TEMPORARY TABLE leaked (a UInt8)")
+    for _ in range(8):
+        assert (await http.post("/", content=state)).text == before
+    assert (await http.post("/", content="SELECT * FROM leaked")).status_code == 404
+    await http.post("/", content="DROP DATABASE leaky SYNC")
+
+
+async def test_session_belongs_to_one_query_at_a_time(http: httpx.AsyncClient) -> None:
+    session = {"session_id": uuid.uuid4().hex}
+    mark = f"long_{uuid.uuid4().hex}"
+    first = asyncio.create_task(
+        http.post(
+            "/", params=session, content=f"SELECT sleepEachRow(0.3), '{mark}' FROM numbers(5)"
+        )
+    )
+    await until(http, mark, runs=True)
+    second = await http.post("/", params=session, content="SELECT 1")
+    assert second.headers["X-ClickHouse-Exception-Code"] == "373"
+    assert (await first).status_code == 200
+    assert (await http.post("/", params=session, content="SELECT 1")).text == "1\n"
+
+
+async def test_session_ends_after_its_timeout(http: httpx.AsyncClient) -> None:
+    session = {"session_id": uuid.uuid4().hex, "session_timeout": "1"}
+    await http.post("/", params=session, content="CREATE TEMPORARY TABLE brief (a UInt8)")
+    assert (await http.post("/", params=session, content="SELECT * FROM brief")).text == ""
+    await asyncio.sleep(1.3)
+    gone = await http.post("/", params={**session, "session_check": "1"}, content="SELECT 1")
+    assert gone.headers["X-ClickHouse-Exception-Code"] == "372"
+
+
+async def test_kill_query_stops_it_by_the_clients_own_id(http: httpx.AsyncClient) -> None:
+    query_id = uuid.uuid4().hex
+    victim = asyncio.create_task(
+        http.post("/", params={"query_id": query_id}, content=f"{FOREVER} -- {query_id}")
+    )
+    await asyncio.sleep(0)
+    async with asyncio.timeout(10):
+        killed = httpx.Response(500)
+        while query_id not in killed.text:
+            killed = await http.post("/", content=f"KILL QUERY WHERE query_id = '{query_id}' SYNC")
+            await asyncio.sleep(0.02)
+    assert killed.text.startswith(f"finished\t{query_id}\tdefault\t")
+    assert (await victim).headers["X-ClickHouse-Exception-Code"] == "394"
+
+
+async def test_a_select_ends_when_its_client_goes_away(http: httpx.AsyncClient) -> None:
+    mark = uuid.uuid4().hex
+    sql = f"SELECT count() FROM numbers(1000000000000) WHERE toString(number) = '{mark}'"
+    leaving = asyncio.create_task(http.post("/", content=sql))
+    await until(http, mark, runs=True)
+    leaving.cancel()
+    await until(http, mark, runs=False)
+
+
+async def test_a_query_over_its_time_ends_with_408(http: httpx.AsyncClient) -> None:
+    answer = await http.post("/?max_execution_time=0.3", content=FOREVER)
+    assert answer.status_code == 408
+    assert answer.headers["X-ClickHouse-Exception-Code"] == "159"
+
+
+async def test_a_query_over_its_memory_fails_alone(http: httpx.AsyncClient) -> None:
+    answer = await http.post(
+        "/?max_memory_usage=50000000", content="SELECT length(groupArray(number)) FROM numbers(1e8)"
+    )
+    assert answer.status_code == 500
+    assert answer.headers["X-ClickHouse-Exception-Code"] == "241"
+    assert (await http.post("/", content="SELECT 1")).text == "1\n"
+
+
+async def test_a_long_result_streams_in_bounded_memory(
+    http: httpx.AsyncClient, clickhouse: ClickHouse
+) -> None:
+    """800 MB of numbers; what the process holds may grow by far less."""
+    process = psutil.Process(clickhouse.pid)
+    before = process.memory_info().rss
+    total = peak = 0
+    async with http.stream(
+        "POST", "/?default_format=RowBinary", content="SELECT number FROM numbers(100000000)"
+    ) as answer:
+        async for chunk in answer.aiter_bytes(1 << 20):
+            total += len(chunk)
+            if total % (64 << 20) < (1 << 20):
+                peak = max(peak, process.memory_info().rss)
+    assert total == 800_000_000
+    assert peak - before < 300_000_000
+
+
+async def test_a_result_waits_for_its_end_when_asked_to(http: httpx.AsyncClient) -> None:
+    sql = "SELECT throwIf(number = 3000000) FROM numbers(4000000)"
+    answer = await http.post("/?wait_end_of_query=1&max_block_size=10000", content=sql)
+    assert answer.status_code == 500
+    whole = await http.post("/?wait_end_of_query=1", content="SELECT number FROM numbers(3000000)")
+    assert json.loads(whole.headers["X-ClickHouse-Summary"])["result_rows"] == "3000000"
+    assert whole.text.count("\n") == 3_000_000
+
+
+async def test_an_error_in_a_stream_is_marked_and_the_answer_is_cut(
+    http: httpx.AsyncClient,
+) -> None:
+    sql = "SELECT throwIf(number = 3000000, 'too far') FROM numbers(4000000) FORMAT JSONEachRow"
+    headers, seen = httpx.Headers(), b""
+
+    async def read() -> None:
+        nonlocal headers, seen
+        async with http.stream("POST", "/?max_block_size=10000", content=sql) as answer:
+            assert answer.status_code == 200
+            headers = answer.headers
+            async for chunk in answer.aiter_bytes():
+                seen = seen[-1000:] + chunk
+
+    with pytest.raises(httpx.RemoteProtocolError):
+        await read()
+    told = re.search(
+        rb"\r\n__exception__\r\n(\w+)\r\n(Code: 395.*too far.*\n)(\d+) \1\r\n__exception__\r\n$",
+        seen,
+        re.DOTALL,
+    )
+    assert told is not None
+    assert told[1].decode() == headers["X-ClickHouse-Exception-Tag"]
+    assert int(told[3]) == len(told[2])
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "zstd", "lz4"])
+async def test_answers_are_compressed_only_when_asked_to(
+    http: httpx.AsyncClient, encoding: str
+) -> None:
+    accepts = {"Accept-Encoding": encoding}
+    plain = await http.post("/", content="SELECT 1", headers=accepts)
+    assert "Content-Encoding" not in plain.headers
+    async with http.stream(
+        "POST",
+        "/?enable_http_compression=1",
+        content="SELECT number FROM numbers(1000000)",
+        headers=accepts,
+    ) as answer:
+        assert answer.headers["Content-Encoding"] == encoding
+        raw = b"".join([chunk async for chunk in answer.aiter_raw()])
+    assert len(raw) < 5_000_000
+
+
+async def test_a_damaged_body_is_told_and_nothing_is_inserted(
+    http: httpx.AsyncClient, table: str
+) -> None:
+    body = gzip.compress(b"1\n2\n3\n" * 1000)
+    query = {"query": f"INSERT INTO {table} FORMAT TSV"}
+    for damaged in (body[:-10], b"not gzip", body[:40] + b"\x00" * 40 + body[80:]):
+        answer = await http.post(
+            "/", params=query, content=damaged, headers={"Content-Encoding": "gzip"}
+        )
+        assert answer.headers["X-ClickHouse-Exception-Code"] == "271"
+    answer = await http.post("/", params=query, content=body, headers={"Content-Encoding": "sdch"})
+    assert answer.headers["X-ClickHouse-Exception-Code"] == "89"
+    assert (await http.post("/", content=f"SELECT count() FROM {table}")).text == "0\n"
+
+
+async def test_many_parallel_queries_all_have_their_own_answer(http: httpx.AsyncClient) -> None:
+    async def one(number: int) -> str:
+        return (await http.post("/", content=f"SELECT {number}, sleep(0.01)")).text
+
+    answers = await asyncio.gather(*(one(number) for number in range(80)))
+    assert answers == [f"{number}\t0\n" for number in range(80)]
+
+
+def test_a_client_that_leaves_in_its_body_inserts_nothing(clickhouse: ClickHouse) -> None:
+    client = httpx.Client(auth=("default", clickhouse.password), base_url=clickhouse.url)
+    with client:
+        client.post("/", content="CREATE TABLE left_early (a UInt64) ENGINE = Memory")
+        address = ("127.0.0.1", clickhouse.port)
+        path = (
+            f"/?user=default&password={clickhouse.password}&query=INSERT+INTO+left_early+FORMAT+TSV"
+        )
+        with socket.create_connection(address) as raw:
+            raw.sendall(
+                f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n1\n2\n".encode()
+            )
+        time.sleep(0.2)
+        assert client.post("/", content="SELECT count() FROM left_early").text == "0\n"
+        client.post("/", content="DROP TABLE left_early")
+
+
+async def test_metrics_count_queries_by_kind_and_outcome(http: httpx.AsyncClient) -> None:
+    await http.post("/", content="SELECT 1")
+    await http.post("/", content="SELECT missing")
+    told = (await http.get("/metrics")).text
+    counted: Iterator[str] = iter(told.splitlines())
+    lines = {
+        line.rpartition(" ")[0]: float(line.rpartition(" ")[2])
+        for line in counted
+        if line[0] != "#"
+    }
+    assert lines['anabranch_clickhouse_queries_total{kind="select",outcome="ok"}'] >= 1
+    assert lines['anabranch_clickhouse_queries_total{kind="select",outcome="failed"}'] >= 1
+    assert lines["anabranch_clickhouse_waiting_queries"] == 0
