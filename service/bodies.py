@@ -5,6 +5,8 @@ The limit counts the bytes that come in and, where they are compressed, the byte
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import zlib
 from collections.abc import Mapping
@@ -18,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.problems import Kind, Problem, problem_response, shortened
 
 _GZIP = 16 + zlib.MAX_WBITS
+_LINGER_SECONDS = 2.0
 
 
 class BodyLimitMiddleware:
@@ -32,24 +35,32 @@ class BodyLimitMiddleware:
             await self.app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        encoding = headers.get("content-encoding", "identity").strip().lower()
+        body = _Body(receive, send, self.max_bytes)
         try:
-            if int(headers.get("content-length", "0")) > self.max_bytes:
-                raise too_large(self.max_bytes)  # before a single byte of it is read
-            body = _Body(receive, self.max_bytes, _decoder(encoding))
+            body.expect(headers.get("content-length", ""), headers.get("content-encoding", ""))
         except Problem as problem:
-            await problem_response(Request(scope), problem)(scope, receive, send)
+            await problem_response(Request(scope), problem)(scope, receive, body.send)
             return
-        await self.app(scope, body.receive, send)
+        await self.app(scope, body.receive, body.send)
 
 
 class _Body:
-    def __init__(self, receive: Receive, max_bytes: int, decoder: _Gunzip | None) -> None:
+    """The two ends of one request, with a count between them."""
+
+    def __init__(self, receive: Receive, send: Send, max_bytes: int) -> None:
         self._receive = receive
+        self._send = send
         self._max_bytes = max_bytes
-        self._decoder = decoder
+        self._decoder: _Gunzip | None = None
         self._read = 0
         self._decoded = 0
+        self._refused = False
+
+    def expect(self, length: str, encoding: str) -> None:
+        """What the head says is refused before a single byte of the body is read."""
+        if length.isdecimal() and int(length) > self._max_bytes:
+            raise self._too_large()
+        self._decoder = _decoder(encoding.strip().lower())
 
     async def receive(self) -> Message:
         message = await self._receive()
@@ -58,7 +69,7 @@ class _Body:
         chunk: bytes = message.get("body", b"")
         self._read += len(chunk)
         if self._read > self._max_bytes:
-            raise too_large(self._max_bytes)
+            raise self._too_large()
         if self._decoder is None:
             return message
         more = message.get("more_body", False)
@@ -66,8 +77,30 @@ class _Body:
         chunk = self._decoder.decode(chunk, self._max_bytes - self._decoded + 1, last=not more)
         self._decoded += len(chunk)
         if self._decoded > self._max_bytes:
-            raise too_large(self._max_bytes, "after decompression ")
+            raise self._too_large("after decompression ")
         return {"type": "http.request", "body": chunk, "more_body": more}
+
+    async def send(self, message: Message) -> None:
+        last = message["type"] == "http.response.body" and not message.get("more_body", False)
+        if not (self._refused and last):
+            await self._send(message)
+            return
+        # A connection closed on a client that still sends is reset, and takes our answer with it.
+        # So what comes is thrown away for a moment, until the client has read why.
+        await self._send({**message, "more_body": True})
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LINGER_SECONDS):
+                while (await self._receive()).get("more_body", False):
+                    pass
+        await self._send({"type": "http.response.body", "body": b""})
+
+    def _too_large(self, when: str = "") -> Problem:
+        self._refused = True
+        return Problem(
+            Kind.BODY_TOO_LARGE,
+            f"the body may have {self._max_bytes:,} bytes {when}at most; send smaller batches",
+            headers={"Connection": "close"},
+        )
 
 
 class _Gunzip:
@@ -99,14 +132,6 @@ def _decoder(encoding: str) -> _Gunzip | None:
         Kind.UNSUPPORTED_MEDIA_TYPE,
         f"Content-Encoding {shortened(encoding)!r} is not supported; send gzip or nothing",
         headers={"Accept-Encoding": "gzip"},
-    )
-
-
-def too_large(max_bytes: int, when: str = "") -> Problem:
-    return Problem(
-        Kind.BODY_TOO_LARGE,
-        f"the body may have {max_bytes:,} bytes {when}at most; send the events in smaller batches",
-        headers={"Connection": "close"},  # what is left of it is not read
     )
 
 

@@ -21,7 +21,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from anabranch.settings import KafkaSettings, RegistrySettings, Section
+from anabranch.settings import EmitterSettings, KafkaSettings, RegistrySettings, Section
 from service.errors import CommandError
 from sinks.settings import ClickHouseSettings
 
@@ -97,6 +97,7 @@ class Settings(BaseSettings):
     kafka: KafkaSettings = KafkaSettings()
     clickhouse: ClickHouseSettings = ClickHouseSettings()
     registry: RegistrySettings = RegistrySettings()
+    emitter: EmitterSettings = EmitterSettings()
     service: ServiceSettings = ServiceSettings()
     topics: TopicSettings = TopicSettings()
     embedded: EmbeddedSettings = EmbeddedSettings()

@@ -1,0 +1,96 @@
+"""The service as one application: its parts put together, started and stopped."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI
+from schemas.releases import releases
+
+from service.access import Access, Role
+from service.bodies import BodyLimitMiddleware
+from service.clickhouse_probe import ClickHouseProbe
+from service.docs import add_document, docs_routes
+from service.event_log import EventLog
+from service.event_reading import ACCEPTED
+from service.events import EventIntake, event_routes
+from service.health import Readiness, health_routes
+from service.kafka_link import KafkaLink
+from service.metrics import ServiceMetrics
+from service.problems import add_problem_handlers
+from service.registry import answer_registry_error, registry_routes
+from service.requests import RequestMiddleware
+from service.schema_catalogue import Catalogue, RegistryError
+from service.schema_ids import SchemaIds
+from service.settings import Settings
+
+DESCRIPTION = """
+Streaming experimentation: events go in, trusted reports come out.
+
+* **Keys.** Send `Authorization: Bearer <key>`. A key has one role: `viewer`, `experimenter`,
+  `admin`, `emit` or `evaluate`. Health, figures and the schema registry need none.
+* **Errors** are problems as in RFC 9457, of the media type `application/problem+json`. Their
+  `type` is a path of this service that explains it (`/problems`); `request_id` finds the log line.
+* **Schema registry.** `/subjects`, `/schemas`, `/compatibility`, `/config` and `/mode` are those
+  of the Confluent REST API, read-only.
+"""
+
+
+def create_app(settings: Settings, keys: Mapping[Role, str] | None) -> FastAPI:
+    """Everything is made here and nothing is started: no socket, no task, no file."""
+    metrics = ServiceMetrics()
+    access = Access(keys, metrics)
+    catalogue = Catalogue(releases())
+    link = KafkaLink(settings.kafka)
+    log = EventLog(link, metrics, max_in_flight=settings.service.max_events_in_flight)
+    ids = SchemaIds(ACCEPTED.values(), catalogue, settings)
+    clickhouse = ClickHouseProbe(settings.clickhouse)
+    readiness = Readiness(
+        {
+            "kafka": link.check,
+            "topics": lambda: link.check_topics([event.TOPIC for event in ACCEPTED.values()]),
+            "schemas": ids.check,
+            "clickhouse": clickhouse.check,
+        },
+        metrics,
+    )
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        link.start()
+        readiness.start()
+        try:
+            yield
+        finally:
+            await readiness.stop()
+            await link.stop(flush_seconds=settings.service.shutdown_timeout_seconds)
+            await log.stop()
+            await clickhouse.close()
+
+    app = FastAPI(
+        title="Anabranch",
+        version=version("anabranch"),
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        openapi_url=None,  # our own routes serve both, under a policy (service/docs.py)
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    intake = EventIntake(log, ids, metrics, settings.service)
+    for router in (
+        event_routes(access, intake),
+        health_routes(access, readiness, metrics),
+        registry_routes(access, catalogue),
+        docs_routes(access),
+    ):
+        # include_router() would hide the routes from whoever walks app.routes to check them.
+        app.router.routes.extend(router.routes)
+    add_problem_handlers(app)
+    app.add_exception_handler(RegistryError, answer_registry_error)
+    app.add_middleware(BodyLimitMiddleware, max_bytes=settings.service.max_body_bytes)
+    app.add_middleware(RequestMiddleware, metrics=metrics)  # the last is the outermost
+    add_document(app)
+    return app
