@@ -1,15 +1,80 @@
-"""The connection to ClickHouse: the one file in the house that imports its client."""
+"""The connection to ClickHouse: the one file in the house that imports its client.
+
+Its errors, and who handles each:
+
+* ClickHouseUnavailable   nothing answered, or it is overloaded -> trying again may succeed
+* ClickHouseRefused       it answered no, with a code           -> a person or the caller decides
+"""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from urllib.parse import urlsplit
 
 import clickhouse_connect
 from clickhouse_connect.driver.asyncclient import AsyncClient
+from clickhouse_connect.driver.exceptions import Error, ProgrammingError
 
 from sinks.settings import ClickHouseSettings
 
-__all__ = ["ClickHouseSettings", "connect"]
+__all__ = [
+    "AsyncClient",
+    "ClickHouseRefused",
+    "ClickHouseSettings",
+    "ClickHouseUnavailable",
+    "connect",
+    "connected",
+    "typed_errors",
+]
+
+TABLE_ALREADY_EXISTS = 57
+UNKNOWN_TABLE = 60
+UNKNOWN_DATABASE = 81
+
+
+class ClickHouseUnavailable(Exception):  # noqa: N818  # the state it is in
+    """Nothing answered at the address."""
+
+
+class ClickHouseRefused(Exception):  # noqa: N818  # what it did
+    """ClickHouse answered with an error."""
+
+    def __init__(self, text: str, code: int) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+@contextmanager
+def typed_errors(settings: ClickHouseSettings) -> Iterator[None]:
+    try:
+        yield
+    except Error as error:
+        code = error.code
+        if code is None:
+            if isinstance(error, ProgrammingError):  # the client was used wrongly: a bug of ours
+                raise
+            raise ClickHouseUnavailable(
+                f"ClickHouse at {settings.url} does not answer: {error}"
+            ) from error
+        raise ClickHouseRefused(f"ClickHouse at {settings.url} refused: {error}", code) from error
+    except (OSError, TimeoutError) as error:
+        raise ClickHouseUnavailable(
+            f"ClickHouse at {settings.url} does not answer: {type(error).__name__} {error}"
+        ) from error
+
+
+@asynccontextmanager
+async def connected(
+    settings: ClickHouseSettings, *, database: str | None = None
+) -> AsyncIterator[AsyncClient]:
+    """A client for the block, and typed errors for everything in it."""
+    with typed_errors(settings):
+        client = await connect(settings, database=database)
+        try:
+            yield client
+        finally:
+            await client.close()
 
 
 async def connect(settings: ClickHouseSettings, *, database: str | None = None) -> AsyncClient:

@@ -23,4 +23,9 @@ class ClickHouseSettings(Section):
         pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,63}$",
         description="A cluster's name makes replicated, sharded tables; absent: one node.",
     )
+    deduplication_window: int = Field(
+        10_000,
+        ge=1_000,
+        description="How many inserts a new table remembers, so that one repeated changes nothing.",
+    )
     timeout_seconds: float = Field(30.0, gt=0, description="How long one request may take.")
