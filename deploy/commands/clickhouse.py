@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -40,6 +41,11 @@ def clickhouse(
     )
     configure_logs(settings)
     password = account.password.get_secret_value() if account.password else None
+    if not password and not _is_loopback(host):
+        raise CommandError(
+            f"a ClickHouse without a password would be open to everybody who reaches {host}; set"
+            " ANABRANCH_CLICKHOUSE__PASSWORD, or listen on 127.0.0.1"
+        )
     try:
         server = Server(state / "clickhouse", account.username, password, limits)
     except EngineUnavailableError as error:
@@ -57,3 +63,10 @@ def clickhouse(
         server_header=False,
         timeout_graceful_shutdown=_STOP_SECONDS,
     )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

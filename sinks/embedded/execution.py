@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from sinks.embedded.engine import Connection, Result
+from sinks.embedded.errors import ClickHouseError, Code
 from sinks.embedded.forms import ExternalTable
 from sinks.embedded.intake import InsertQuery
 from sinks.embedded.parameters import Parameters
@@ -43,7 +44,7 @@ class Execution:
         self.reply.expect(self.parameters, output_format)
         pipe = Pipe()
         sql = statement.into(pipe.path, output_format, self.query.mark)
-        future = self._start(sql, "TabSeparated")
+        future = self._start(sql, "TabSeparated", shown=statement.text)
         future.add_done_callback(lambda _: pipe.end_writing())
         try:
             while data := await pipe.read():
@@ -56,19 +57,21 @@ class Execution:
     async def _insert(self, received: InsertQuery) -> Result:
         self.reply.expect(self.parameters, None)
         sql = received.insert.of_file(received.data.path, self.query.mark)
-        return await self._result(self._start(sql, "TabSeparated"))
+        shown = f"{received.insert.head} FORMAT {received.insert.format}"
+        return await self._result(self._start(sql, "TabSeparated", shown=shown))
 
     async def _other(self, statement: Statement) -> Result:
         """DDL, SET, SHOW and the like: their results are small."""
         output_format = statement.format or self.parameters.default_format
-        result = await self._result(self._start(statement.plain(self.query.mark), output_format))
+        sql = statement.plain(self.query.mark)
+        result = await self._result(self._start(sql, output_format, shown=statement.text))
         shown = output_format if statement.answers or result.data else None
         self.reply.expect(self.parameters, shown)
         await self.reply.write(result.data)
         return result
 
-    def _start(self, sql: str, output_format: str) -> asyncio.Future[Result]:
-        work = partial(_run, sql, output_format, self.parameters.values, self.tables)
+    def _start(self, sql: str, output_format: str, *, shown: str) -> asyncio.Future[Result]:
+        work = partial(_run, sql, output_format, self.parameters.values, self.tables, shown)
         return self.queries.run(self.query, self.around, work)
 
     async def _result(self, future: asyncio.Future[Result]) -> Result:
@@ -89,14 +92,22 @@ def _run(
     output_format: str,
     values: Mapping[str, str],
     tables: Sequence[ExternalTable],
+    shown: str,
     connection: Connection,
 ) -> Result:
+    """`shown` is the statement as its author knows it, for what the engine says of its syntax."""
     made: list[ExternalTable] = []
     try:
         for table in tables:
             made.append(table)
             table.make(connection)
         return connection.run(sql, output_format, values)
+    except ClickHouseError as error:
+        if error.code == Code.SYNTAX_ERROR:
+            # The engine quotes what follows the mistake, which here is the clause we have added:
+            # the statement alone fails at the same place, before it does anything.
+            connection.run(shown)
+        raise
     finally:
         for table in made:
             table.drop(connection)

@@ -19,6 +19,7 @@ _TOKEN = re.compile(
       (?P<space>\s+|--[^\n]*|\#[!\ ][^\n]*|/\*.*?\*/)
     | (?P<string>'(?:[^'\\]|\\.|'')*')
     | (?P<name>"(?:[^"\\]|\\.|"")*"|`(?:[^`\\]|\\.|``)*`)
+    | (?P<open>['"`].*|/\*.*)
     | (?P<heredoc>\$(?P<tag>\w*)\$.*?\$(?P=tag)\$)
     | (?P<word>[A-Za-z_]\w*)
     | (?P<number>\d\w*)
@@ -26,6 +27,8 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
+# `open` is a quote or comment that never ends: it takes the rest, so that a long text with a stray
+# quote is still read once.
 _SELECTS = frozenset({"SELECT", "WITH", "FROM", "("})
 _READS = _SELECTS | {"SHOW", "DESCRIBE", "DESC", "EXISTS", "EXPLAIN", "CHECK"}
 # Allowed in a GET beside what reads, as on a server: they change the session alone.
@@ -92,6 +95,11 @@ class Statement:
 
 def read_statement(text: str) -> Statement:
     found = list(tokens(text))
+    if found and found[-1].kind == "open":
+        raise ClickHouseError(
+            Code.SYNTAX_ERROR,
+            f"Syntax error: the quote or comment at position {found[-1].start + 1} is not closed.",
+        )
     end = next((at for at, token in enumerate(found) if token.text == ";"), len(found))
     if any(token.text != ";" for token in found[end:]):
         raise ClickHouseError(Code.SYNTAX_ERROR, "Multi-statements are not allowed.")
