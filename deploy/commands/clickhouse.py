@@ -18,6 +18,9 @@ from sinks.embedded.engine import EngineUnavailableError
 from sinks.embedded.server import Limits, Server
 
 _STOP_SECONDS = 20
+# Longer than clients keep an idle connection: one that closes while a request is on its way to it
+# looks like a crash to the client.
+_KEEP_ALIVE_SECONDS = 120
 _MB = 1 << 20
 
 
@@ -62,6 +65,7 @@ def clickhouse(
         log_config=None,
         server_header=False,
         timeout_graceful_shutdown=_STOP_SECONDS,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
     )
 
 

@@ -7,7 +7,6 @@ tables; a new one for every request is what keeps them from leaking into the nex
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +14,11 @@ import chdb
 
 from sinks.embedded.errors import ClickHouseError, from_engine
 from sinks.embedded.quoting import identifier, quoted
+from sinks.embedded.results import Result
 
 
 class EngineUnavailableError(Exception):
     """The engine did not start; the text says what to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    data: bytes = b""
-    read_rows: int = 0
-    read_bytes: int = 0
-    written_rows: int = 0
-    written_bytes: int = 0
-    result_rows: int = 0
-    elapsed_ns: int = 0
 
 
 class Connection:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from sinks.embedded.engine import Connection, Result
+from sinks.embedded.engine import Connection
 from sinks.embedded.errors import ClickHouseError, Code
 from sinks.embedded.forms import ExternalTable
 from sinks.embedded.intake import InsertQuery
@@ -16,6 +16,7 @@ from sinks.embedded.parameters import Parameters
 from sinks.embedded.pipes import Pipe
 from sinks.embedded.queries import Queries, Query, Surroundings
 from sinks.embedded.replies import Reply
+from sinks.embedded.results import Result
 from sinks.embedded.statements import Statement
 
 _KILL = re.compile(

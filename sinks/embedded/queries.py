@@ -10,9 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from sinks.embedded.engine import Connection, Engine, Result
+from sinks.embedded.engine import Connection, Engine
 from sinks.embedded.errors import ClickHouseError, Code
 from sinks.embedded.places import Places
+from sinks.embedded.results import Result
 from sinks.embedded.sessions import Session, prepared
 
 _KILL_AGAIN_SECONDS = 0.05

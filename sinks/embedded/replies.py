@@ -4,15 +4,14 @@ then streamed, and an error is written behind what was sent and the connection c
 from __future__ import annotations
 
 import asyncio
-import json
 import secrets
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from sinks.embedded.compression import chosen, compressor
-from sinks.embedded.engine import Result
 from sinks.embedded.errors import ClickHouseError, Code
 from sinks.embedded.parameters import Parameters
+from sinks.embedded.results import Result
 from sinks.embedded.spool import Spool, SpoolSpace
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -45,23 +44,6 @@ def content_type(output_format: str | None) -> str:
     if output_format is None:
         return "text/plain; charset=UTF-8"
     return _CONTENT_TYPES.get(output_format, "text/plain; charset=UTF-8")
-
-
-def summary(result: Result) -> str:
-    """Numbers as text, as the server has it."""
-    return json.dumps(
-        {
-            "read_rows": str(result.read_rows),
-            "read_bytes": str(result.read_bytes),
-            "written_rows": str(result.written_rows),
-            "written_bytes": str(result.written_bytes),
-            "total_rows_to_read": str(result.read_rows),
-            "result_rows": str(result.result_rows),
-            "result_bytes": str(len(result.data)),
-            "elapsed_ns": str(result.elapsed_ns),
-        },
-        separators=(",", ":"),
-    )
 
 
 class Reply:
@@ -115,7 +97,7 @@ class Reply:
         if self.started:
             await self._body(self._compressor.flush(), more=False)
             return
-        self.headers["X-ClickHouse-Summary"] = summary(result)
+        self.headers["X-ClickHouse-Summary"] = result.summary()
         if self._waiting is None:
             data = await self._compressed(bytes(self._held)) + self._compressor.flush()
             await self.whole(200, data)
