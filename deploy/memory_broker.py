@@ -7,7 +7,7 @@ import sys
 import threading
 
 from deploy.kafka import LISTENS_ON
-from schemas.topics import TOPICS
+from schemas.topics import CATALOGUE
 from service.errors import CommandError
 
 LIMITS = """\
@@ -32,7 +32,7 @@ def run_memory_broker() -> None:
         ) from error
     # The client is never spoken through: it holds the broker, and its metadata knows the address.
     client = Producer({"bootstrap.servers": "127.0.0.1:1", "test.mock.num.brokers": 1})
-    for topic in TOPICS:
+    for topic in CATALOGUE:
         client.list_topics(topic.name, timeout=10)  # which makes it
     (broker,) = client.list_topics(timeout=10).brokers.values()
     sys.stdout.write(f"{LIMITS}\n{LISTENS_ON}{broker.host}:{broker.port}\n")

@@ -97,7 +97,7 @@ def variables(addresses: Addresses, credentials: Path, given: Mapping[str, str])
         SERVICE_PORT: addresses.service.rpartition(":")[2],
         CREDENTIALS: str(credentials),
     }
-    if CLICKHOUSE in given and CLICKHOUSE_PASSWORD not in given:
-        # The password in our credentials file is that of our own ClickHouse, not of theirs.
+    if CLICKHOUSE in given and not {CLICKHOUSE_PASSWORD, CREDENTIALS} & given.keys():
+        # The password in our own credentials file is that of our ClickHouse, not of theirs.
         told[CLICKHOUSE_PASSWORD] = ""
     return told

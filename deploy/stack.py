@@ -12,6 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
+from deploy.contents import make_tables, make_topics
 from deploy.jar_download import class_path
 from deploy.jars import Jar, locked_jars
 from deploy.java import find_java
@@ -28,7 +29,7 @@ from service.settings import Settings, load_settings
 
 Probe = Callable[[str], Awaitable[str | None]]
 
-READY_SECONDS = 120.0
+READY_SECONDS = 60.0
 PROBE_EVERY_SECONDS = 0.1
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 JARS = "Java and Kafka's jars"
@@ -119,7 +120,7 @@ class Stack:
             await answered(kafka_answers, self._addresses.kafka)
         if not self._plan.kafka_in_memory:  # which made them itself
             with step(self._report, "Topics"):
-                await make_topics(self._settings())
+                await make_topics(self._settings(), self._report)
 
     async def _learn_address(self, process: PartProcess) -> None:
         address = await process.printed(LISTENS_ON)
@@ -221,15 +222,3 @@ async def answered(probe: Probe, address: str) -> None:
         if time.monotonic() > deadline:
             raise CommandError(f"no answer within {READY_SECONDS:g} s: {reason}")
         await asyncio.sleep(PROBE_EVERY_SECONDS)
-
-
-async def make_topics(settings: Settings) -> None:
-    from streams.topic_admin import ensure_topics
-
-    await ensure_topics(settings)
-
-
-async def make_tables(settings: Settings) -> None:
-    from sinks.migrate import migrate
-
-    await migrate(settings.clickhouse)

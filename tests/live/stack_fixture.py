@@ -64,7 +64,8 @@ class WholeStack:
 
     @property
     def log(self) -> str:
-        return (self.state / "logs" / "stack.log").read_text()
+        path = self.state / "logs" / "stack.log"
+        return path.read_text() if path.exists() else ""
 
     def pid(self, name: str) -> int:
         (found,) = (part["pid"] for part in self.record["processes"] if part["name"] == name)

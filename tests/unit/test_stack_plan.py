@@ -79,6 +79,7 @@ def test_variables_keep_a_registry_that_is_there() -> None:
     [
         pytest.param({}, "", id="without a password"),
         pytest.param({"ANABRANCH_CLICKHOUSE__PASSWORD": "theirs"}, None, id="with a password"),
+        pytest.param({"ANABRANCH_CREDENTIALS": "/theirs.json"}, None, id="with a file of keys"),
     ],
 )
 def test_variables_do_not_give_our_password_to_a_clickhouse_that_is_not_ours(
