@@ -135,6 +135,7 @@ def producer_options(settings: KafkaSettings) -> dict[str, Any]:
         "client_id": "anabranch-service",
         "acks": "all",
         "enable_idempotence": True,
+        "compression_type": "lz4",
         "max_batch_size": BATCH_BYTES,
         "request_timeout_ms": 10_000,
         "security_protocol": settings.security_protocol,

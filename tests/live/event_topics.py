@@ -8,13 +8,12 @@ from typing import Any, NamedTuple
 
 import fastavro
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from anabranch.events import EVENT_TYPES
 from anabranch.settings import KafkaSettings
-from schemas.topics import TOPICS
+from service.settings import TopicSettings
 
-PARTITIONS = 4
+PARTITIONS = TopicSettings().partitions
 
 
 class Stored(NamedTuple):
@@ -22,23 +21,6 @@ class Stored(NamedTuple):
     event: dict[str, Any]
     headers: tuple[Any, ...]
     partition: int
-
-
-async def create_topics(settings: KafkaSettings) -> None:
-    """Those that are missing."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.bootstrap)
-    await admin.start()
-    try:
-        existing = await admin.list_topics()
-        await admin.create_topics(
-            [
-                NewTopic(spec.name, PARTITIONS, 1, topic_configs=spec.config(1))
-                for spec in TOPICS
-                if spec.name not in existing
-            ]
-        )
-    finally:
-        await admin.close()
 
 
 async def stored_events(settings: KafkaSettings, topic: str) -> list[Stored]:

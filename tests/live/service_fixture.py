@@ -18,8 +18,9 @@ import pytest
 
 from deploy.ports import choose_port
 from service.access import Role
+from service.settings import TopicSettings
+from streams.topic_admin import ensure_topics
 from tests.live.clickhouse_fixture import ClickHouse
-from tests.live.event_topics import create_topics
 from tests.live.kafka_fixture import Broker
 
 COMMAND = (sys.executable, "-m", "deploy.main", "service")
@@ -114,7 +115,7 @@ def service(
     kafka: Broker, clickhouse: ClickHouse, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Service]:
     """Shared, and ready: topics exist, Kafka and ClickHouse answer."""
-    asyncio.run(create_topics(kafka.settings))
+    asyncio.run(ensure_topics(kafka.settings, TopicSettings()))
     started = Service(
         tmp_path_factory.mktemp("service"),
         ANABRANCH_KAFKA__BOOTSTRAP=kafka.bootstrap,

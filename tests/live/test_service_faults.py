@@ -15,8 +15,10 @@ import httpx
 import psutil
 import pytest
 
+from service.settings import TopicSettings
+from streams.topic_admin import ensure_topics
 from tests.live.clickhouse_fixture import ClickHouse
-from tests.live.event_topics import create_topics, stored_events
+from tests.live.event_topics import stored_events
 from tests.live.kafka_fixture import Broker
 from tests.live.service_fixture import COMMAND, Service
 
@@ -89,7 +91,7 @@ class Load:
 async def test_every_acknowledged_event_is_in_kafka_when_kafka_stops_and_starts_under_load(
     own_kafka: Broker, clickhouse: ClickHouse, tmp_path: Path
 ) -> None:
-    await create_topics(own_kafka.settings)
+    await ensure_topics(own_kafka.settings, TopicSettings())
     service = Service(
         tmp_path,
         ANABRANCH_KAFKA__BOOTSTRAP=own_kafka.bootstrap,
@@ -138,7 +140,7 @@ async def test_every_acknowledged_event_is_in_kafka_when_kafka_stops_and_starts_
 async def test_events_go_on_when_clickhouse_is_killed_and_readiness_says_so(
     kafka: Broker, own_clickhouse: ClickHouse, tmp_path: Path
 ) -> None:
-    await create_topics(kafka.settings)
+    await ensure_topics(kafka.settings, TopicSettings())
     service = Service(
         tmp_path,
         ANABRANCH_KAFKA__BOOTSTRAP=kafka.bootstrap,
@@ -187,7 +189,7 @@ async def test_service_starts_while_everything_is_away_and_ends_when_told(tmp_pa
 async def test_request_under_way_is_finished_when_the_service_is_told_to_end(
     kafka: Broker, tmp_path: Path
 ) -> None:
-    await create_topics(kafka.settings)
+    await ensure_topics(kafka.settings, TopicSettings())
     service = Service(tmp_path, ANABRANCH_KAFKA__BOOTSTRAP=kafka.bootstrap)
     await asyncio.to_thread(service.start)
     try:

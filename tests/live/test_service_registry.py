@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
@@ -41,6 +42,7 @@ def test_confluent_client_finds_every_subject_its_versions_and_schemas(
     latest = registry.get_latest_version(SUBJECT)
     assert latest.version in registry.get_versions(SUBJECT)
     assert registry.get_version(SUBJECT, latest.version).schema_id == latest.schema_id
+    assert latest.schema_id is not None
     assert registry.get_schema(latest.schema_id).schema_str == latest.schema.schema_str
     assert registry.get_compatibility(SUBJECT) == "BACKWARD_TRANSITIVE"
 
@@ -114,15 +116,18 @@ def test_confluent_consumer_reads_what_the_service_wrote(
     )
     try:
         consumer.assign([TopicPartition(Outcome.TOPIC, n, 0) for n in range(PARTITIONS)])
-        for _ in range(10_000):
+        # Its types speak of raw bytes; here they are what the deserializers made of them.
+        found: tuple[Any, Any] | None = None
+        while found is None:
             message = consumer.poll(10)
             assert message is not None, "the event did not come"
-            if message.value()["event_id"] == event_id:
-                break
+            value: Any = message.value()
+            if value["event_id"] == event_id:
+                found = message.key(), value
     finally:
         consumer.close()
-    assert message.key() == "u7"
-    assert message.value()["values"] == [{"name": "cost", "value": 2.5}]
+    assert found[0] == "u7"
+    assert found[1]["values"] == [{"name": "cost", "value": 2.5}]
 
 
 def test_confluent_serializer_writes_with_the_released_id(registry: SchemaRegistryClient) -> None:
@@ -134,4 +139,6 @@ def test_confluent_serializer_writes_with_the_released_id(registry: SchemaRegist
     event = Outcome(unit="u1", values={"cost": 1.0}).avro()
     written = serializer(event, SerializationContext(Outcome.TOPIC, MessageField.VALUE))
     released = registry.get_latest_version(SUBJECT).schema_id
+    assert written is not None
+    assert released is not None
     assert written[:5] == b"\0" + released.to_bytes(4, "big")
