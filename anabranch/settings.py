@@ -5,7 +5,8 @@ Nothing here reads the environment: whoever owns the process does that once, and
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
@@ -47,3 +48,50 @@ class RegistrySettings(Section):
         None, description="A file of trusted certificates; the system's when absent."
     )
     timeout_seconds: float = Field(5.0, gt=0, description="How long one request may take.")
+
+
+class EmitterSettings(Section):
+    enabled: bool = Field(
+        True, description="Off: events are neither checked nor sent, and nothing is started."
+    )
+    strict: bool = Field(
+        False,
+        description="For development and tests: a wrong event or a raw e-mail address or phone "
+        "number raises an error at the call, instead of being counted.",
+    )
+    capacity: int = Field(
+        100_000,
+        gt=0,
+        le=10_000_000,
+        description="Events taken and not yet stored by Kafka, about 1 KB of memory each; more "
+        "are dropped.",
+    )
+    linger_ms: int = Field(
+        50, ge=0, le=10_000, description="How long events wait for company in a batch, in ms."
+    )
+    batch_bytes: int = Field(
+        512 * 1024,
+        ge=1024,
+        le=1_000_000,
+        description="The largest batch before compression; below the topic's max.message.bytes.",
+    )
+    compression: Literal["lz4", "zstd", "gzip", "none"] = Field(
+        "lz4", description="How batches are compressed; zstd needs aiokafka[zstd]."
+    )
+    delivery_timeout_seconds: float = Field(
+        120.0, gt=0, description="How long delivery of an event is tried; then it is dropped."
+    )
+    request_timeout_seconds: float = Field(
+        10.0, gt=0, le=300, description="How long Kafka may take for one answer."
+    )
+    close_timeout_seconds: float = Field(
+        5.0, ge=0, le=300, description="How long close, exit and SIGTERM wait for delivery."
+    )
+    flush_on_sigterm: bool = Field(
+        True,
+        description="Deliver on SIGTERM before the process ends, where nobody else handles it.",
+    )
+    schema_ids: Mapping[str, Annotated[int, Field(ge=0, lt=2**31)]] = Field(
+        default_factory=dict,
+        description="Schema id per topic; the registry is asked for the others.",
+    )

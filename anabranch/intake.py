@@ -1,0 +1,161 @@
+"""What the caller of `emit` pays for: the check of the event and a place in a bounded queue."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from anabranch.counters import Counters, Reason
+from anabranch.errors import InvalidEventError, PersonalIdentifierError
+from anabranch.fields import Event, now_ms
+from anabranch.pseudonyms import personal_identifier
+
+logger = logging.getLogger(__name__)
+
+_LOG_EVERY_SECONDS = 30.0
+_CROWD = 500
+_IDENTIFIERS = ("unit", "session", "player", "inviter", "invitee")
+
+
+class Taken(NamedTuple):
+    event: Event
+    at: float
+    """When it was taken, by the monotonic clock."""
+
+
+class Intake:
+    """The queue between the callers and the one who delivers. It knows neither thread nor Kafka."""
+
+    def __init__(self, capacity: int, *, strict: bool, wake: Callable[[], None]) -> None:
+        self.counters = Counters()
+        self.capacity = capacity
+        self.closed = False
+        self._strict = strict
+        self._wake = wake  # called by the first event after `sleep`
+        self._asleep = True
+        self._queue: deque[Taken] = deque()
+        # Reentrant: a signal handler or a finaliser may emit in the middle of an emit.
+        self._lock = threading.RLock()
+        self._settled = 0
+        self._logged_at = -_LOG_EVERY_SECONDS
+
+    @property
+    def undelivered(self) -> int:
+        return self.counters.emitted - self._settled
+
+    @property
+    def crowded(self) -> bool:
+        """More waits than one look at the queue takes."""
+        return len(self._queue) >= _CROWD
+
+    def offer(self, event: Any) -> bool:
+        """Never blocks; raises in strict mode alone, and there only for what the event says."""
+        try:
+            problem = (
+                event.problem(now_ms())
+                if isinstance(event, Event)
+                else f"{type(event).__name__} is no event; give one of anabranch.events"
+            )
+            if problem is None and not self._strict:
+                return self._take(event)
+        except Exception:
+            # The promise to the request path: no failure in here may become the caller's.
+            if self._strict:
+                raise
+            return self._refuse("error", exc_info=True)
+        if problem is not None:
+            return self._refuse_invalid(event, problem)
+        refuse_personal_identifiers(event)
+        return self._take(event)
+
+    def _take(self, event: Event) -> bool:
+        with self._lock:
+            if self.closed:
+                return self._refuse("closed")
+            if self.counters.emitted - self._settled >= self.capacity:
+                return self._refuse("queue_full")
+            self._queue.append(Taken(event, time.monotonic()))
+            self.counters.emitted += 1
+            if self._asleep:
+                self._asleep = False
+                self._wake()
+        return True
+
+    def _refuse(self, reason: Reason, *, exc_info: bool = False) -> bool:
+        self.drop(reason, 1, taken=False, exc_info=exc_info)
+        return False
+
+    def _refuse_invalid(self, event: object, problem: str) -> bool:
+        kind = event.TYPE if isinstance(event, Event) else "unknown"
+        with self._lock:
+            self.counters.invalid[kind] = self.counters.invalid.get(kind, 0) + 1
+        if self._strict:
+            raise InvalidEventError(f"{kind}: {problem}")
+        self._log("refused an invalid %s: %s", kind, problem)
+        return False
+
+    def drop(
+        self, reason: Reason, count: int, *, taken: bool = True, exc_info: bool = False
+    ) -> None:
+        """Count what will never arrive. `taken`: it was in the queue before."""
+        with self._lock:
+            self.counters.dropped[reason] += count
+            if taken:
+                self._settled += count
+        self._log("dropped %d events: %s", count, reason, exc_info=exc_info)
+
+    def delivered(self, count: int) -> None:
+        with self._lock:
+            self.counters.delivered += count
+            self.counters.flushes += 1
+            self._settled += count
+
+    def failed(self) -> None:
+        with self._lock:
+            self.counters.flush_failures += 1
+
+    def take(self, most: int) -> list[Taken]:
+        """The oldest events, for the one who delivers."""
+        queue = self._queue
+        return [queue.popleft() for _ in range(min(most, len(queue)))]
+
+    def oldest(self) -> float | None:
+        with self._lock:
+            return self._queue[0].at if self._queue else None
+
+    def sleep(self) -> bool:
+        """True: nothing is there, and the next event calls `wake`. False: there is work."""
+        with self._lock:
+            self._asleep = not self._queue
+            return self._asleep
+
+    def _log(self, message: str, *arguments: object, exc_info: bool = False) -> None:
+        """Once in a while, with the totals, so that a broken caller does not flood the log."""
+        now = time.monotonic()
+        with self._lock:
+            if now - self._logged_at < _LOG_EVERY_SECONDS:
+                return
+            self._logged_at = now
+            dropped = {reason: n for reason, n in self.counters.dropped.items() if n}
+            totals = f"in all: dropped {dropped}, invalid {self.counters.invalid}"
+        logger.warning("%s; %s", message % arguments, totals, exc_info=exc_info)
+
+
+def refuse_personal_identifiers(event: Event) -> None:
+    """Raises for the first id that is a raw e-mail address or phone number."""
+    carriers: list[tuple[str, object]] = [("", event)]
+    exposures = getattr(event, "exposures", ())
+    carriers += [(f"exposures[{index}].", one) for index, one in enumerate(exposures)]
+    for place, carrier in carriers:
+        for name in _IDENTIFIERS:
+            value = getattr(carrier, name, None)
+            if isinstance(value, str) and (what := personal_identifier(value)):
+                # The text does not show the value: it would end up in a log.
+                raise PersonalIdentifierError(
+                    f"{event.TYPE}: {place}{name} is a raw {what}; an event must not carry one. "
+                    "Give a pseudonym: Pseudonyms(key).player(raw_id)"
+                )
