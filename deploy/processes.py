@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from deploy.log_file import LogFile
@@ -103,7 +104,8 @@ class PartProcess:
         process = self._process
         if process is None or process.returncode is not None:
             return
-        process.send_signal(signal.SIGTERM)
+        with suppress(ProcessLookupError):  # it ended this moment
+            process.send_signal(signal.SIGTERM)
         try:
             await asyncio.wait_for(process.wait(), self.part.stop_seconds)
         except TimeoutError:
@@ -120,11 +122,12 @@ class PartProcess:
 
     def kill(self) -> None:
         if self._process is not None and self._process.returncode is None:
-            self._process.kill()
+            with suppress(ProcessLookupError):
+                self._process.kill()
 
     def _why_given_up(self, status: int) -> str:
-        times = len(self._died_at)
-        often = f", {times} times within a minute" if times > 1 else ""
+        rule = self._rule
+        often = f", {rule.deaths} times in {rule.within:g} s" if self.part.restarts else ""
         return (
             f"{self.part.name} {how_it_ended(status)}{often}: the stack ends. Its last lines:\n"
             f"{self._last_lines()}\n  all of them: {self._log_path}"

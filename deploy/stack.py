@@ -72,7 +72,7 @@ class Stack:
                 tasks.create_task(self._wait_for_the_end())
                 await self._start(tasks)
         except* Stopped:
-            self._report(Event("says", "stopping"))
+            self._report(Event("stops", "stopping"))
         except* CommandError as failed:
             failure = first(failed)
         finally:

@@ -17,7 +17,7 @@ from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElaps
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    kind: Literal["begins", "goes on", "done", "says", "ready", "failed"]
+    kind: Literal["begins", "goes on", "done", "says", "ready", "stops", "failed"]
     text: str
     step: str = ""
     seconds: float = 0.0
@@ -34,13 +34,16 @@ def step(report: Report, name: str) -> Iterator[None]:
     report(Event("done", "", name, time.monotonic() - began))
 
 
-def lines_to(file: TextIO, prefix: Callable[[], str] = str) -> Report:
+def lines_to(
+    file: TextIO, prefix: Callable[[], str] = str, *, with_failure: bool = False
+) -> Report:
     """For a log or a pipe: a line for what is over, none for what goes on."""
+    told = {"says", "ready", "stops", *(["failed"] if with_failure else [])}
 
     def report(event: Event) -> None:
         if event.kind == "done":
             line = f"{event.step}: {event.seconds:.1f} s"
-        elif event.kind in {"says", "ready"}:
+        elif event.kind in told:
             line = event.text
         else:
             return
@@ -75,16 +78,13 @@ class Terminal:
         elif event.kind == "says":
             self._print(event.text)
         else:
-            self.close()
-            if event.kind == "ready":
+            self._progress.stop()  # gives the cursor back
+            if event.kind != "failed":  # which whoever started all this tells
                 self._print(f"\n{event.text}")
 
     def _print(self, text: str) -> None:
         # Not folded: a path in two lines cannot be copied.
         self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-    def close(self) -> None:
-        self._progress.stop()
 
 
 def to_screen() -> Report:
@@ -98,7 +98,7 @@ def to_pipe(descriptor: int) -> Report:
     def report(event: Event) -> None:
         with suppress(OSError):
             os.write(descriptor, json.dumps(asdict(event)).encode() + b"\n")
-            if event.kind in {"ready", "failed"}:
+            if event.kind in {"ready", "stops", "failed"}:
                 os.close(descriptor)
 
     return report

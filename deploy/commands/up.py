@@ -53,7 +53,10 @@ def up(
     elif report_to is None:
         run_and_log(folder, wishes, to_screen(), workers)
     else:
-        run_and_log(folder, wishes, to_pipe(report_to), workers)
+        try:
+            run_and_log(folder, wishes, to_pipe(report_to), workers)
+        except CommandError as error:
+            raise SystemExit(error.status) from error  # told by the pipe and the log
 
 
 def as_arguments(folder: StateFolder, wishes: Wishes, workers: int) -> list[str]:
@@ -71,7 +74,7 @@ def as_arguments(folder: StateFolder, wishes: Wishes, workers: int) -> list[str]
 
 def run_and_log(folder: StateFolder, wishes: Wishes, screen: Report, workers: int) -> None:
     with (folder.logs / "stack.log").open("a") as log:
-        report = to_all(screen, lines_to(log, now))
+        report = to_all(screen, lines_to(log, now, with_failure=True))
         try:
             with state_to_myself(folder):
                 if workers:

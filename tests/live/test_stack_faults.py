@@ -43,7 +43,7 @@ async def test_stack_ends_with_the_reason_when_a_part_keeps_dying(
         lambda event: said.append(event.text),
         rule=RestartRule(deaths=3, first_wait=0.05),
     )
-    with pytest.raises(PartError, match="3 times within a minute: the stack ends") as caught:
+    with pytest.raises(PartError, match="3 times in 60 s: the stack ends") as caught:
         await stack.run()
     assert "--prot" in str(caught.value)
     assert str(tmp_path / "logs" / "service.log") in str(caught.value)

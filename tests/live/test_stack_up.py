@@ -9,6 +9,7 @@ from pathlib import Path
 
 import clickhouse_connect
 import httpx
+import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from clickhouse_connect.driver.client import Client
 
@@ -54,15 +55,20 @@ def test_up_refuses_a_state_folder_that_has_a_stack_and_says_where_that_is(
     assert stack.status()["ready"] is True
 
 
+@pytest.mark.parametrize(
+    "flags",
+    [pytest.param((), id="in the foreground"), pytest.param(("--detach",), id="detached")],
+)
 def test_up_names_the_port_that_is_taken_and_who_has_it_before_it_starts_anything(
-    stack: WholeStack, tmp_path: Path
+    stack: WholeStack, tmp_path: Path, flags: tuple[str, ...]
 ) -> None:
     port = stack.record["kafka"].rpartition(":")[2]
-    answer = anabranch("up", "--state", tmp_path, "--port", "0", "--kafka-port", port)
+    answer = anabranch("up", "--state", tmp_path, "--port", "0", "--kafka-port", port, *flags)
     assert answer.returncode == 1
     assert f"port {port} on 127.0.0.1" in answer.stderr
     assert f"pid {stack.pid('kafka')}" in answer.stderr
     assert "--kafka-port names another" in answer.stderr
+    assert "--kafka-port names another" in WholeStack(tmp_path).log
     assert not (tmp_path / "kafka").exists()
 
 

@@ -7,6 +7,7 @@ import stat
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from deploy.log_file import LogFile
 from deploy.processes import how_it_ended
@@ -23,7 +24,7 @@ from deploy.state import (
     state_to_myself,
     write_record,
 )
-from deploy.steps import Event, lines_to, step
+from deploy.steps import Event, Terminal, lines_to, step
 
 RECORD = StackRecord(
     pid=1,
@@ -123,6 +124,20 @@ def test_steps_become_one_line_each_when_they_are_over() -> None:
     first, second = file.getvalue().splitlines()
     assert first == "Kafka: 0.0 s"
     assert second == "kafka was killed"
+
+
+def test_terminal_shows_each_step_and_gives_the_cursor_back() -> None:
+    file = io.StringIO()
+    terminal = Terminal(Console(file=file, force_terminal=True, width=40))
+    with step(terminal, "Kafka"):
+        terminal(Event("goes on", "7 of 42 MB", "Kafka"))
+        terminal(Event("says", "a [path] that is longer than the terminal is wide"))
+    terminal(Event("stops", "stopping"))
+    assert "Kafka" in file.getvalue()
+    assert "a [path] that is longer than the terminal is wide\n" in file.getvalue()
+    assert file.getvalue().rstrip().endswith("stopping")
+    show_cursor = "\x1b[?25h"
+    assert show_cursor in file.getvalue()
 
 
 @pytest.mark.parametrize(
