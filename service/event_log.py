@@ -11,8 +11,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from aiokafka.partitioner import murmur2
-
+from anabranch.encoding import partition_of
 from service.event_lanes import Lane, Parcel
 from service.kafka_link import KafkaLink
 from service.metrics import ServiceMetrics
@@ -78,8 +77,7 @@ class EventLog:
             count = partitions.get(topic)
             if not count:
                 raise NotStoredError(self._link.problem or f"Kafka has no topic {topic} yet")
-            # As Kafka's own clients do it, so that a key has one partition whoever writes it.
-            grouped[topic, (murmur2(key) & 0x7FFFFFFF) % count].append((key, value))
+            grouped[topic, partition_of(key, count)].append((key, value))
         return [(place, Parcel(found)) for place, found in grouped.items()]
 
     def _lane(self, place: tuple[str, int]) -> Lane:

@@ -29,7 +29,6 @@ class Reason(StrEnum):
     UNKNOWN_FIELD = "unknown_field"
     MISSING_FIELD = "missing_field"
     INVALID_VALUE = "invalid_value"
-    TOO_LARGE = "too_large"
 
 
 class RefusedError(Exception):

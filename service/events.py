@@ -12,10 +12,11 @@ import structlog
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
+from anabranch.encoding import Encoder
+from anabranch.fields import Event
 from service.access import Access, Permission, needs
 from service.bodies import json_type, read_json_object
 from service.event_documentation import EVENTS_BODY
-from service.event_encoding import EventEncoder
 from service.event_log import EventLog, NotStoredError, OverloadError, Record
 from service.event_reading import ACCEPTED, RefusedError, read_event, type_label
 from service.metrics import ServiceMetrics
@@ -49,26 +50,27 @@ class EventIntake:
         self._ids = ids
         self._metrics = metrics
         self._settings = settings
-        self._encoder: EventEncoder | None = None
+        self._encoders: Mapping[type[Event], Encoder] = {}
 
     async def take(self, request: Request) -> EventsAnswer:
         body = await read_json_object(request, max_depth=self._settings.max_json_depth)
         given = _events_of(body, self._settings.max_events_per_request)
-        records, kinds, rejected = await self._read(given, self._ready_encoder())
+        records, kinds, rejected = await self._read(given, self._ready_encoders())
         await self._store(records)
         for kind, count in kinds.items():
             self._metrics.events_accepted.labels(kind).inc(count)
         return EventsAnswer(accepted=len(records), rejected=rejected)
 
-    def _ready_encoder(self) -> EventEncoder:
-        if self._encoder is None:
-            if self._ids.of_topic is None:
+    def _ready_encoders(self) -> Mapping[type[Event], Encoder]:
+        if not self._encoders:
+            ids = self._ids.of_topic
+            if ids is None:
                 raise _unavailable("the schema registry has not given the ids of our schemas yet")
-            self._encoder = EventEncoder(self._ids.of_topic, tuple(ACCEPTED.values()))
-        return self._encoder
+            self._encoders = {kind: Encoder(kind, ids[kind.TOPIC]) for kind in ACCEPTED.values()}
+        return self._encoders
 
     async def _read(
-        self, given: Sequence[Any], encoder: EventEncoder
+        self, given: Sequence[Any], encoders: Mapping[type[Event], Encoder]
     ) -> tuple[list[Record], Counter[str], list[Rejection]]:
         now_ms = time.time_ns() // 1_000_000
         records: list[Record] = []
@@ -79,7 +81,7 @@ class EventIntake:
                 await asyncio.sleep(0)
             try:
                 event = read_event(item, now_ms)
-                records.append(encoder.encode(event))
+                records.append(Record(event.TOPIC, *encoders[type(event)].encode(event)))
                 kinds[event.TYPE] += 1
             except RefusedError as refused:
                 rejected.append(Rejection(index=index, error=str(refused)))

@@ -124,6 +124,8 @@ class KafkaLink:
         except TimeoutError:
             logger.warning("kafka did not take everything in time", seconds=flush_seconds)
             await connection.producer.client.close()
+            # Its sender would go on to ask a closed client, for as long as this process lives.
+            connection.producer._sender.sender_task.cancel()
         connection.give_up()
 
 
