@@ -28,7 +28,10 @@ class Connection:
         self._chdb: Any = chdb.connect(path)  # type: ignore[no-untyped-call]  # has no types
 
     def run(
-        self, sql: str, output_format: str = "TabSeparated", values: Mapping[str, str] | None = None
+        self,
+        sql: str | bytes,
+        output_format: str = "TabSeparated",
+        values: Mapping[str, str] | None = None,
     ) -> Result:
         try:
             found = self._chdb.query(sql, output_format, params=dict(values or {}))

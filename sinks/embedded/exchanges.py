@@ -174,7 +174,8 @@ def _kind(work: Statement | InsertQuery) -> str:
 
 
 def _text(work: Statement | InsertQuery) -> str:
-    return work.insert.head if isinstance(work, InsertQuery) else work.text
+    alone = work.insert.alone if isinstance(work, InsertQuery) else work.alone
+    return alone.decode(errors="replace")
 
 
 def _outcome(error: ClickHouseError) -> str:

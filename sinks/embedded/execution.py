@@ -45,7 +45,7 @@ class Execution:
         self.reply.expect(self.parameters, output_format)
         pipe = Pipe()
         sql = statement.into(pipe.path, output_format, self.query.mark)
-        future = self._start(sql, "TabSeparated", shown=statement.text)
+        future = self._start(sql, "TabSeparated", alone=statement.alone)
         future.add_done_callback(lambda _: pipe.end_writing())
         try:
             while data := await pipe.read():
@@ -58,21 +58,21 @@ class Execution:
     async def _insert(self, received: InsertQuery) -> Result:
         self.reply.expect(self.parameters, None)
         sql = received.insert.of_file(received.data.path, self.query.mark)
-        shown = f"{received.insert.head} FORMAT {received.insert.format}"
-        return await self._result(self._start(sql, "TabSeparated", shown=shown))
+        future = self._start(sql, "TabSeparated", alone=received.insert.alone)
+        return await self._result(future)
 
     async def _other(self, statement: Statement) -> Result:
         """DDL, SET, SHOW and the like: their results are small."""
         output_format = statement.format or self.parameters.default_format
         sql = statement.plain(self.query.mark)
-        result = await self._result(self._start(sql, output_format, shown=statement.text))
+        result = await self._result(self._start(sql, output_format, alone=statement.alone))
         shown = output_format if statement.answers or result.data else None
         self.reply.expect(self.parameters, shown)
         await self.reply.write(result.data)
         return result
 
-    def _start(self, sql: str, output_format: str, *, shown: str) -> asyncio.Future[Result]:
-        work = partial(_run, sql, output_format, self.parameters.values, self.tables, shown)
+    def _start(self, sql: bytes, output_format: str, *, alone: bytes) -> asyncio.Future[Result]:
+        work = partial(_run, sql, output_format, self.parameters.values, self.tables, alone)
         return self.queries.run(self.query, self.around, work)
 
     async def _result(self, future: asyncio.Future[Result]) -> Result:
@@ -89,14 +89,14 @@ class Execution:
 
 
 def _run(
-    sql: str,
+    sql: bytes,
     output_format: str,
     values: Mapping[str, str],
     tables: Sequence[ExternalTable],
-    shown: str,
+    alone: bytes,
     connection: Connection,
 ) -> Result:
-    """`shown` is the statement as its author knows it, for what the engine says of its syntax."""
+    """`alone` is the statement as its author knows it, for what the engine says of its syntax."""
     made: list[ExternalTable] = []
     try:
         for table in tables:
@@ -107,7 +107,7 @@ def _run(
         if error.code == Code.SYNTAX_ERROR:
             # The engine quotes what follows the mistake, which here is the clause we have added:
             # the statement alone fails at the same place, before it does anything.
-            connection.run(shown)
+            connection.run(alone)
         raise
     finally:
         for table in made:

@@ -6,15 +6,15 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from sinks.embedded.errors import ClickHouseError, Code
+from sinks.embedded.inserts import DataInsert, Incomplete, read_insert
 from sinks.embedded.spool import Spool, SpoolSpace
-from sinks.embedded.statements import DataInsert, Incomplete, read_insert
 
 _MAX_TEXT_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class TextQuery:
-    text: str
+    text: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +54,7 @@ async def take_in(
     insert = read_insert(bytes(held), whole=True) if undecided else None
     if insert is not None:
         return await _with_data(insert, held, body, space)
-    try:
-        return TextQuery(held.decode())
-    except UnicodeDecodeError as error:
-        raise ClickHouseError(
-            Code.INCORRECT_DATA, f"The query is not UTF-8: {error.reason} at byte {error.start}."
-        ) from error
+    return TextQuery(bytes(held))
 
 
 async def _with_data(

@@ -163,6 +163,7 @@ async def test_insert_body_may_be_compressed_and_come_in_pieces(
         "INSERT INTO TABLE raw FORMAT CSV\n1,x\n2,y\n",
         "INSERT INTO raw SELECT number + 1, toString(number) FROM numbers(2)",
         "INSERT INTO raw (a, s) SELECT x + 1, 'y' FROM input('x UInt8') FORMAT TSV\n0\n1\n",
+        "WITH 2 AS n INSERT INTO raw FORMAT TSV\n1\tx\n2\ty\n",
         "WITH 2 AS n INSERT INTO raw SELECT number + 1, 'x' FROM numbers(n)",
     ],
 )

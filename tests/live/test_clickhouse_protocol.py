@@ -177,6 +177,11 @@ async def test_a_value_can_never_be_sql(http: httpx.AsyncClient) -> None:
         assert answer.content[1:].decode() == hostile
 
 
+async def test_a_query_may_hold_binary_strings(http: httpx.AsyncClient) -> None:
+    sql = b"SELECT '\xff\x00\xa0' AS binary FORMAT RowBinary"
+    assert (await http.post("/", content=sql)).content == b"\x03\xff\x00\xa0"
+
+
 async def test_nothing_leaks_into_the_next_request(http: httpx.AsyncClient) -> None:
     await http.post("/", content="CREATE DATABASE IF NOT EXISTS leaky")
     state = "SELECT currentDatabase(), getSetting('max_block_size')"

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sinks.embedded.errors import ClickHouseError
-from sinks.embedded.statements import Incomplete, read_insert, read_statement
+from sinks.embedded.inserts import Incomplete, read_insert
+from sinks.embedded.statements import read_statement
 
 
 @pytest.mark.parametrize(
@@ -17,6 +18,8 @@ from sinks.embedded.statements import Incomplete, read_insert, read_statement
         (b"insert into t(a) values(1)", "Values", b"(1)"),
         (b"INSERT INTO t FORMAT TSV\n1\n", "TSV", b"1\n"),
         (b"INSERT INTO t FORMAT TSV  \r\n\n1", "TSV", b"\n1"),
+        (b"INSERT INTO db.format FORMAT CSV\n1", "CSV", b"1"),
+        (b"WITH 1 AS insert, (SELECT 2) AS y INSERT INTO t FORMAT CSV\n1;", "CSV", b"1;"),
         (b"INSERT INTO format (`values`) FORMAT CSV\n1", "CSV", b"1"),
         (b"INSERT INTO TABLE db.t -- FORMAT x\n FORMAT CSV\n1", "CSV", b"1"),
         (b"/* values */ INSERT INTO FUNCTION f('x', 'FORMAT y') FORMAT CSV\n1", "CSV", b"1"),
@@ -73,7 +76,7 @@ def test_data_of_a_file_on_the_server_are_refused() -> None:
 def test_insert_keeps_its_settings_in_front_of_the_format() -> None:
     found = read_insert(b"INSERT INTO t SETTINGS a = 1 FORMAT CSV\n1", whole=True)
     assert found is not None
-    sql = found.of_file("/dev/fd/9", "/*mark*/")
+    sql = found.of_file("/dev/fd/9", "/*mark*/").decode()
     assert " ".join(sql.split()) == (
         "INSERT INTO t FROM INFILE '/dev/fd/9' /*mark*/ COMPRESSION 'none'"
         " SETTINGS a = 1 FORMAT CSV"
@@ -85,7 +88,7 @@ def test_input_function_reads_the_file() -> None:
         "INSERT INTO `tä` SELECT b FROM input('b UInt8') FORMAT CSV\n1".encode(), whole=True
     )
     assert found is not None
-    assert "FROM file('/dev/fd/9', 'CSV', 'b UInt8')" in found.of_file("/dev/fd/9", "")
+    assert "FROM file('/dev/fd/9', 'CSV', 'b UInt8')" in found.of_file("/dev/fd/9", "").decode()
 
 
 @pytest.mark.parametrize(
@@ -101,7 +104,7 @@ def test_input_function_reads_the_file() -> None:
     ],
 )
 def test_format_clause_is_taken_apart(sql: str, text: str, form: str | None, settings: str) -> None:
-    found = read_statement(sql)
+    found = read_statement(sql.encode())
     assert (found.text, found.format, found.settings) == (text, form, settings)
 
 
@@ -118,14 +121,14 @@ def test_format_clause_is_taken_apart(sql: str, text: str, form: str | None, set
 )
 def test_statement_that_a_server_refuses_is_refused(sql: str, message: str) -> None:
     with pytest.raises(ClickHouseError, match=message):
-        read_statement(sql)
+        read_statement(sql.encode())
 
 
 @pytest.mark.parametrize(
     "verb", ["SELECT 1", "WITH 1 AS x SELECT x", "show tables", "(SELECT 1)", "USE x"]
 )
 def test_reading_changes_nothing(verb: str) -> None:
-    assert not read_statement(verb).changes
+    assert not read_statement(verb.encode()).changes
 
 
 @pytest.mark.parametrize(
@@ -133,14 +136,19 @@ def test_reading_changes_nothing(verb: str) -> None:
     ["DROP TABLE t", "INSERT INTO t SELECT 1", "WITH 1 AS x INSERT INTO t SELECT x", "SYSTEM x"],
 )
 def test_everything_else_changes_something(verb: str) -> None:
-    assert read_statement(verb).changes
+    assert read_statement(verb.encode()).changes
+
+
+def test_statement_may_hold_strings_in_any_encoding() -> None:
+    sql = b"SELECT '\xff\xa0\x85' AS `\xc3\xa0`"
+    assert read_statement(sql + b" \n").alone == sql
 
 
 def test_clause_is_added_behind_a_comment_that_ends_the_text() -> None:
-    sql = read_statement("SELECT 1 -- one\nFORMAT CSV").into("/dev/fd/9", "CSV", "")
-    assert sql.index("\nINTO OUTFILE") > sql.index("-- one")
+    sql = read_statement(b"SELECT 1 -- one\nFORMAT CSV").into("/dev/fd/9", "CSV", "")
+    assert sql.index(b"\nINTO OUTFILE") > sql.index(b"-- one")
 
 
 def test_long_text_with_a_stray_quote_is_read_once() -> None:
     with pytest.raises(ClickHouseError, match="not closed"):
-        read_statement("SELECT 1, '" + "'' /* " * 200_000)
+        read_statement(b"SELECT 1, '" + b"'' /* " * 200_000)
