@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.problems import Kind, Problem, problem_response, shortened
 
 _GZIP = 16 + zlib.MAX_WBITS
-_LINGER_SECONDS = 2.0
+_LINGER_SECONDS = 10.0
 
 
 class BodyLimitMiddleware:

@@ -10,11 +10,10 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any
 
 import structlog
-from aiokafka.errors import KafkaError
 
+from anabranch.kafka import Batch, KafkaError
 from service.kafka_link import Connection, KafkaLink
 from service.metrics import ServiceMetrics
 
@@ -37,7 +36,7 @@ class Parcel:
         if not self.stored.done():
             self.stored.set_result(problem)
 
-    def pack(self, batch: Any, now_ms: int) -> bool:
+    def pack(self, batch: Batch, now_ms: int) -> bool:
         """Puts the rest into the batch; False when the batch is full before the end."""
         for key, value in self.records[self.packed :]:
             if batch.append(timestamp=now_ms, key=key, value=value) is None:
@@ -100,7 +99,7 @@ class Lane:
             parcel.settle(problem)
             self._leave(len(parcel.records))
 
-    async def _delivered(self, batch: Any, connection: Connection) -> str | None:
+    async def _delivered(self, batch: Batch, connection: Connection) -> str | None:
         started = time.perf_counter()
         try:
             stored = await connection.producer.send_batch(

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ssl
 from collections.abc import Collection, Mapping
 from typing import Any
 
 import structlog
-from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
 
-from anabranch.settings import KafkaSettings
+from anabranch.kafka import KafkaError, Producer, open_producer
+from anabranch.settings import EmitterSettings, KafkaSettings
 
 logger = structlog.get_logger("service.kafka_link")
 
-BATCH_BYTES = 512 * 1024  # half of what a broker takes by default, before compression
 _CHECK_SECONDS = 2.0
 _CHECK_TIMEOUT_SECONDS = 5.0
 _BACKOFF_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
@@ -25,9 +22,9 @@ _BACKOFF_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 class Connection:
     """One producer, from its start until it is given up."""
 
-    def __init__(self, producer: Any) -> None:
+    def __init__(self, producer: Producer) -> None:
         self.producer = producer
-        self.given_up: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.given_up: asyncio.Future[object] = asyncio.get_running_loop().create_future()
 
     def give_up(self) -> None:
         if not self.given_up.done():
@@ -74,7 +71,7 @@ class KafkaLink:
     async def _keep_up(self) -> None:
         failures = 0
         while True:
-            producer = AIOKafkaProducer(**producer_options(self._settings))
+            producer = open_producer(self._settings, EmitterSettings())
             try:
                 await producer.start()
             except (KafkaError, OSError) as error:
@@ -125,24 +122,6 @@ class KafkaLink:
             logger.warning("kafka did not take everything in time", seconds=flush_seconds)
             await connection.producer.client.close()
             # Its sender would go on to ask a closed client, for as long as this process lives.
-            connection.producer._sender.sender_task.cancel()
+            sender: Any = connection.producer
+            sender._sender.sender_task.cancel()
         connection.give_up()
-
-
-def producer_options(settings: KafkaSettings) -> dict[str, Any]:
-    password = settings.sasl_password
-    secure = settings.security_protocol in {"SSL", "SASL_SSL"}
-    return {
-        "bootstrap_servers": settings.bootstrap,
-        "client_id": "anabranch-service",
-        "acks": "all",
-        "enable_idempotence": True,
-        "compression_type": "lz4",
-        "max_batch_size": BATCH_BYTES,
-        "request_timeout_ms": 10_000,
-        "security_protocol": settings.security_protocol,
-        "ssl_context": ssl.create_default_context(cafile=settings.ssl_ca_file) if secure else None,
-        "sasl_mechanism": settings.sasl_mechanism,
-        "sasl_plain_username": settings.sasl_username,
-        "sasl_plain_password": password.get_secret_value() if password else None,
-    }

@@ -52,7 +52,9 @@ class SchemaIds:
 
 
 def is_own_address(settings: Settings) -> bool:
-    """Whether the registry of the settings is this service itself."""
+    """Whether the registry of the settings is this service itself, as it is when none is named."""
+    if "url" not in settings.registry.model_fields_set:
+        return True
     registry = urlsplit(settings.registry.url)
     host, own = registry.hostname or "", settings.service.host
     everywhere = own in {"0.0.0.0", "::"}  # noqa: S104  compared, not listened on

@@ -138,11 +138,12 @@ async def test_every_acknowledged_event_is_in_kafka_when_kafka_stops_and_starts_
 
 
 async def test_events_go_on_when_clickhouse_is_killed_and_readiness_says_so(
-    kafka: Broker, own_clickhouse: ClickHouse, tmp_path: Path
+    service: Service, kafka: Broker, own_clickhouse: ClickHouse, tmp_path: Path
 ) -> None:
-    await ensure_topics(kafka.settings, TopicSettings())
+    registry = service.url  # here it is an external one, asked by the registry client
     service = Service(
         tmp_path,
+        ANABRANCH_REGISTRY__URL=registry,
         ANABRANCH_KAFKA__BOOTSTRAP=kafka.bootstrap,
         ANABRANCH_CLICKHOUSE__URL=own_clickhouse.url,
         ANABRANCH_CLICKHOUSE__PASSWORD=own_clickhouse.password,
