@@ -1,4 +1,4 @@
-"""The schema ids that events are written with: of our own releases, or of the registry in use."""
+"""The schema ids that events are written with: of our releases, or of the registry in use."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from urllib.parse import urlsplit
 
-from anabranch.registry import Registry, RegistryError
-
 from anabranch.fields import Event
+from anabranch.registry import Registry, RegistryError
 from service.access import is_loopback
 from service.schema_catalogue import Catalogue
 from service.settings import Settings
