@@ -41,7 +41,9 @@ class Statement:
 
     @property
     def alone(self) -> bytes:
-        return self.text.encode("latin-1")
+        """As its author wrote it, but for comments at its end."""
+        clause = f"\nFORMAT {self.format} {self.settings}" if self.format else ""
+        return f"{self.text}{clause}".encode("latin-1")
 
     def into(self, path: str, output_format: str, mark: str) -> bytes:
         return (
@@ -51,9 +53,8 @@ class Statement:
         ).encode("latin-1")
 
     def plain(self, mark: str) -> bytes:
-        clause = f"FORMAT {self.format}" if self.format else ""
         # The mark goes first: behind an INSERT it could be taken for data.
-        return f"{mark} {self.text}\n{clause} {self.settings}".encode("latin-1")
+        return mark.encode() + b" " + self.alone
 
 
 def read_statement(query: bytes) -> Statement:
