@@ -146,9 +146,7 @@ async def read_json_object(request: Request, *, max_depth: int) -> dict[str, Any
         )
     value = parse_json(await request.body(), max_depth=max_depth)
     if not isinstance(value, dict):
-        raise Problem(
-            Kind.INVALID_REQUEST, f"the body must be an object, not {json_type(value)}", errors=[]
-        )
+        raise Problem(Kind.INVALID_REQUEST, f"the body must be an object, not {json_type(value)}")
     return value
 
 
