@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from anabranch.counters import Counters, Reason
 from anabranch.errors import InvalidEventError, PersonalIdentifierError
-from anabranch.fields import Event, now_ms
+from anabranch.fields import Event, now_ms, shown
 from anabranch.pseudonyms import personal_identifier
 
 logger = logging.getLogger(__name__)
@@ -58,18 +58,17 @@ class Intake:
             problem = (
                 event.problem(now_ms())
                 if isinstance(event, Event)
-                else f"{type(event).__name__} is no event; give one of anabranch.events"
+                else f"{shown(event)} is no event; give one of anabranch.events"
             )
-            if problem is None and not self._strict:
-                return self._take(event)
         except Exception:
             # The promise to the request path: no failure in here may become the caller's.
             if self._strict:
                 raise
             return self._refuse("error", exc_info=True)
         if problem is not None:
-            return self._refuse_invalid(event, problem)
-        refuse_personal_identifiers(event)
+            return self._refuse_invalid(event, InvalidEventError, problem)
+        if self._strict and (problem := personal_identifier_problem(event)):
+            return self._refuse_invalid(event, PersonalIdentifierError, problem)
         return self._take(event)
 
     def _take(self, event: Event) -> bool:
@@ -89,12 +88,12 @@ class Intake:
         self.drop(reason, 1, taken=False, exc_info=exc_info)
         return False
 
-    def _refuse_invalid(self, event: object, problem: str) -> bool:
+    def _refuse_invalid(self, event: object, error: type[InvalidEventError], problem: str) -> bool:
         kind = event.TYPE if isinstance(event, Event) else "unknown"
         with self._lock:
             self.counters.invalid[kind] = self.counters.invalid.get(kind, 0) + 1
         if self._strict:
-            raise InvalidEventError(f"{kind}: {problem}")
+            raise error(f"{kind}: {problem}")
         self._log("refused an invalid %s: %s", kind, problem)
         return False
 
@@ -145,8 +144,8 @@ class Intake:
         logger.warning("%s; %s", message % arguments, totals, exc_info=exc_info)
 
 
-def refuse_personal_identifiers(event: Event) -> None:
-    """Raises for the first id that is a raw e-mail address or phone number."""
+def personal_identifier_problem(event: Event) -> str | None:
+    """What to say of the first id that is a raw e-mail address or phone number."""
     carriers: list[tuple[str, object]] = [("", event)]
     exposures = getattr(event, "exposures", ())
     carriers += [(f"exposures[{index}].", one) for index, one in enumerate(exposures)]
@@ -154,8 +153,9 @@ def refuse_personal_identifiers(event: Event) -> None:
         for name in _IDENTIFIERS:
             value = getattr(carrier, name, None)
             if isinstance(value, str) and (what := personal_identifier(value)):
-                # The text does not show the value: it would end up in a log.
-                raise PersonalIdentifierError(
-                    f"{event.TYPE}: {place}{name} is a raw {what}; an event must not carry one. "
+                # The value is not shown: it would end up in a log.
+                return (
+                    f"{place}{name} is a raw {what}; an event must not carry one. "
                     "Give a pseudonym: Pseudonyms(key).player(raw_id)"
                 )
+    return None

@@ -7,6 +7,7 @@ leaves its lane when Kafka has it, so whatever breaks, the lane goes on from its
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections import deque
 from collections.abc import Callable
@@ -38,7 +39,8 @@ class Lane:
         self._partition = partition
         self._intake = intake
         self._patience = patience  # seconds from emit until a record is dropped
-        self._most: int | None = None  # records in a batch, after Kafka found one too large
+        # Bytes in a batch, once Kafka found one too large. Kept: each refusal costs a producer.
+        self._most = sys.maxsize
         self._refused = False  # the last failure was an answer of Kafka's
 
     def add(self, record: Record) -> None:
@@ -54,15 +56,18 @@ class Lane:
             await self._store(producer, batch, count)
             self._forget(count)
             self._intake.delivered(count)
-            self._most, self._refused = None, False
+            self._refused = False
             progressed()
         self.sending = False
 
     def _packed(self, producer: Producer) -> tuple[Batch, int]:
-        batch, count = producer.create_batch(), 0
+        batch, count, size = producer.create_batch(), 0, 0
         self.packed_at = time.monotonic()
         now = time.time_ns() // 1_000_000
-        for key, value, _ in islice(self.records, self._most):
+        for key, value, _ in self.records:
+            size += len(key) + len(value)
+            if count and size > self._most:
+                break
             if batch.append(timestamp=now, key=key, value=value) is None:
                 break
             count += 1
@@ -84,7 +89,8 @@ class Lane:
 
     def _split(self, count: int) -> None:
         if count > 1:
-            self._most = count // 2
+            batch = islice(self.records, count)
+            self._most = sum(len(record.key) + len(record.value) for record in batch) // 2
         else:
             self._forget(1)
             self._intake.drop("too_large", 1)

@@ -31,7 +31,9 @@ _BYTES = 16
 _PSEUDONYM = re.compile(r"[a-z2-7]{25}[aeimquy4]")
 _EMAIL = re.compile(r"(?:mailto:)?[^@\s]+@[^@\s]+\.[^@\s.]{2,}", re.IGNORECASE)
 # With a plus it is international; without one only the grouping tells it from a numeric id.
-_INTERNATIONAL = re.compile(r"(?:tel:)?\+[1-9](?:[ ().\-/]{0,2}\d){6,14}", re.IGNORECASE)
+_INTERNATIONAL = re.compile(
+    r"(?:tel:)?(?:\+|00(?=\d+[ ().\-/]))[1-9](?:[ ().\-/]{0,2}\d){6,14}", re.IGNORECASE
+)
 _NATIONAL = re.compile(r"(?:tel:)?(?:1[ .-])?(?:\(\d{3}\) ?|\d{3}[ .-])\d{3}[ .-]\d{4}")
 _LONGEST_IDENTIFIER = 320
 
