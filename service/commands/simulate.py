@@ -88,10 +88,8 @@ class Run:
         bucket = TokenBucket(self.rate, begun)
         while not self.stop.is_set():
             now = time.monotonic()
-            if self.seconds is not None and now - begun >= self.seconds:
-                break
             self._emit(bucket.take(now))
-            if self.events is not None and self.made >= self.events:
+            if self._is_over(now - begun):
                 break
             if now - shown >= PROGRESS_SECONDS:
                 shown = now
@@ -101,6 +99,11 @@ class Run:
         left = self.emitter.close(timeout=30)
         self._show(took, bucket.missed, last=True)
         return left
+
+    def _is_over(self, seconds: float) -> bool:
+        if self.events is not None and self.made >= self.events:
+            return True
+        return self.seconds is not None and seconds >= self.seconds
 
     def _emit(self, wanted: int) -> None:
         if self.events is not None:
