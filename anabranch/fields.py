@@ -122,8 +122,8 @@ def text_problem(
     if (
         type(value) is str
         and shortest <= len(value) <= longest
-        and value.isprintable()
-        and (pattern is None or pattern.fullmatch(value))
+        # A pattern of ours is plain ASCII without controls (schemas/compatibility.py).
+        and (value.isprintable() if pattern is None else pattern.fullmatch(value))
     ):
         return None
     return _explained_text(name, value, shortest, longest, _UNPRINTABLE, pattern)
@@ -171,7 +171,7 @@ def integer_problem(name: str, value: object, low: int, high: int) -> str | None
 
 def number_problem(name: str, value: object, low: float, high: float) -> str | None:
     # NaN and the infinities fail the comparison.
-    if isinstance(value, float | int) and not isinstance(value, bool) and low <= value <= high:
+    if isinstance(value, (float, int)) and not isinstance(value, bool) and low <= value <= high:
         return None
     return f"{name} is {shown(value)}; it must be a finite number from {low:g} to {high:g}"
 
@@ -198,12 +198,12 @@ def time_problem(
 def records_problem(
     name: str, value: object, fewest: int, most: int, record: type[Checked]
 ) -> str | None:
-    if not isinstance(value, tuple | list):
+    if not isinstance(value, (tuple, list)):
         return f"{name} is {shown(value)}; it must be a tuple of {record.__name__}"
     if not fewest <= len(value) <= most:
         return _wrong_count(name, len(value), fewest, most)
     for position, item in enumerate(value):
-        if not isinstance(item, record):
+        if type(item) is not record and not isinstance(item, record):
             return f"{name}[{position}] is {shown(item)}; it must be of type {record.__name__}"
         if wrong := item.problem():
             return f"{name}[{position}].{wrong}"
@@ -213,7 +213,7 @@ def records_problem(
 def texts_problem(
     name: str, value: object, fewest: int, most: int, item_problem: Callable[[object], str | None]
 ) -> str | None:
-    if not isinstance(value, tuple | list):
+    if not isinstance(value, (tuple, list)):
         return f"{name} is {shown(value)}; it must be a tuple of texts"
     if not fewest <= len(value) <= most:
         return _wrong_count(name, len(value), fewest, most)

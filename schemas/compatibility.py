@@ -139,16 +139,22 @@ def _record_rules(record: Record) -> Iterator[str]:
             for bound in MUST_BOUND[field.kind]:
                 if bound not in field.attributes:
                     yield f"{place} has no {bound}; nonsense must have an end"
-        if (pattern := field.attributes.get("pattern")) and not re.fullmatch(
-            r"\^[ -~]*\$", pattern
-        ):
-            yield f"{place}: pattern {pattern} must begin with ^, end with $ and be plain ASCII"
+        if pattern := field.attributes.get("pattern"):
+            yield from (f"{place}: pattern {pattern} {wrong}" for wrong in _bad_pattern(pattern))
         if field.kind is Kind.PAIRS and field.items is not None:
             names = [item.name for item in field.items.fields]
             if names != ["name", "value"]:
                 yield f"{place}: pairs must hold exactly name and value, not {', '.join(names)}"
         if field.items is not None and field.kind is not Kind.TEXTS:
             yield from _record_rules(field.items)
+
+
+def _bad_pattern(pattern: str) -> Iterator[str]:
+    """The checks on the request path trust a pattern to keep control characters out."""
+    if not re.fullmatch(r"\^[ -~]*\$", pattern):
+        yield "must begin with ^, end with $ and be plain ASCII"
+    if "[^" in pattern or any(re.fullmatch(pattern, f"{start}\0") for start in ("", "a", "a-")):
+        yield "must list what is allowed, so that no control character passes"
 
 
 def _renames(schema: Any) -> dict[str, str]:
