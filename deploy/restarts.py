@@ -10,7 +10,7 @@ class RestartRule(NamedTuple):
     """Times are in seconds, of one clock that never goes back."""
 
     deaths: int = 5
-    within: float = 60.0
+    within: float = 120.0  # a broker on a full disk takes half a minute to die
     first_wait: float = 0.5
 
     def wait(self, died_at: Sequence[float]) -> float | None:
