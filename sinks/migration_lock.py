@@ -93,10 +93,14 @@ class Lock:
         return newest is not None and (newest.number, newest.owner) == (number, self.owner)
 
     async def beat(self, number: int, *, released: bool = False) -> None:
-        await self._run(
-            f"INSERT INTO {self._table(number)} (owner, released) "
-            f"VALUES ('{self.owner}', {str(released).lower()})"
-        )
+        try:
+            await self._run(
+                f"INSERT INTO {self._table(number)} (owner, released) "
+                f"VALUES ('{self.owner}', {str(released).lower()})"
+            )
+        except ClickHouseRefused as refused:
+            if refused.code != UNKNOWN_TABLE:  # a later holder removed it, as `holds` will tell
+                raise
 
     async def remove_older(self, number: int) -> None:
         older = await self._rows(

@@ -240,6 +240,20 @@ async def test_a_lock_number_that_was_removed_cannot_be_taken_again(
     assert not await late.try_take(1)
 
 
+async def test_a_holder_that_was_replaced_finds_out_and_lets_go_quietly(
+    settings: ClickHouseSettings, client: AsyncClient
+) -> None:
+    for statement in foundation(settings):
+        await client.command(statement)
+    stopped, next_one = (Lock(client, settings, owner) for owner in ("host/1/a", "host/2/b"))
+    async with held(stopped) as number:
+        assert await stopped.holds(number)
+        assert await next_one.try_take(number + 1)
+        await next_one.remove_older(number + 1)
+        assert not await stopped.holds(number)
+    assert await next_one.holds(number + 1)
+
+
 async def test_migrate_says_where_nothing_answered(clickhouse: ClickHouse) -> None:
     nowhere = clickhouse.settings.model_copy(update={"url": "http://127.0.0.1:1"})
     with pytest.raises(ClickHouseUnavailable, match=r"http://127\.0\.0\.1:1 does not answer"):
