@@ -20,11 +20,12 @@ def key(
 
     It is read from the credentials file of the stack, or the one in ANABRANCH_CREDENTIALS.
     """
-    credentials = load_settings(state=state).credentials
-    if credentials is None:
+    # A stack that is down has left its keys; only a running one says where they are.
+    credentials = load_settings(state=state).credentials or state / "credentials.json"
+    if not credentials.exists():
         raise CommandError(
-            f"no stack has run in {state} and ANABRANCH_CREDENTIALS is not set: "
-            "start one with `anabranch up`, or name its folder with --state"
+            f"there are no keys in {credentials}: start a stack with `anabranch up`, "
+            "name its folder with --state, or set ANABRANCH_CREDENTIALS"
         )
     keys = read_credentials(credentials)
     if role not in keys:
