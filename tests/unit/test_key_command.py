@@ -19,7 +19,7 @@ def test_key_prints_the_key_alone_when_the_stack_is_down(
 
 def test_key_names_the_roles_when_there_is_none_of_that_name(tmp_path: Path) -> None:
     (tmp_path / "credentials.json").write_text(json.dumps({"emit": "secret", "viewer": "hidden"}))
-    with pytest.raises(CommandError, match="'emitter'.*emit, viewer") as caught:
+    with pytest.raises(CommandError, match=r"'emitter'.*emit, viewer") as caught:
         key("emitter", state=tmp_path)
     assert "secret" not in str(caught.value)
 
