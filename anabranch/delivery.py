@@ -80,8 +80,9 @@ class Delivery:
 
     def _wake(self) -> None:
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="anabranch", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name="anabranch", daemon=True)
+            thread.start()
+            self._thread = thread
         else:
             self._rouse()
 

@@ -139,11 +139,11 @@ class Emitter(_Face):
 
         In seconds; the close timeout of the settings when absent.
         """
-        return await asyncio.to_thread(self._flush, timeout)
+        return await asyncio.to_thread(self._flush, timeout) if self.queued else 0
 
     async def close(self, timeout: float | None = None) -> int:
         """Deliver within the time, then stop. Returns how many were left, counted as dropped."""
-        return await asyncio.to_thread(self._close, timeout)
+        return await asyncio.to_thread(self._close, timeout) if self._delivery else 0
 
     async def __aenter__(self) -> Self:
         return self

@@ -38,8 +38,10 @@ class Intake:
         self._wake = wake  # called by the first event after `sleep`
         self._asleep = True
         self._queue: deque[Taken] = deque()
-        # Reentrant: a signal handler or a finaliser may emit in the middle of an emit.
+        # Among callers. Reentrant: a signal handler or a finaliser may emit in the middle of an
+        # emit. The one who delivers never takes it: a signal handler that flushes may hold it.
         self._lock = threading.RLock()
+        self._log_lock = threading.Lock()
         self._settled = 0
         self._logged_at = -_LOG_EVERY_SECONDS
 
@@ -79,13 +81,22 @@ class Intake:
                 return self._refuse("queue_full")
             self._queue.append(Taken(event, time.monotonic()))
             self.counters.emitted += 1
+            # After the append; `sleep` does it the other way round, so none is overlooked.
             if self._asleep:
-                self._asleep = False
-                self._wake()
+                self._rouse()
         return True
 
+    def _rouse(self) -> None:
+        self._asleep = False
+        try:
+            self._wake()
+        except RuntimeError:  # the system starts no thread now: the next event tries again
+            self._asleep = True
+
     def _refuse(self, reason: Reason, *, exc_info: bool = False) -> bool:
-        self.drop(reason, 1, taken=False, exc_info=exc_info)
+        with self._lock:
+            self.counters.dropped[reason] += 1
+        self._log("dropped an event: %s", reason, exc_info=exc_info)
         return False
 
     def _refuse_invalid(self, event: object, error: type[InvalidEventError], problem: str) -> bool:
@@ -97,50 +108,46 @@ class Intake:
         self._log("refused an invalid %s: %s", kind, problem)
         return False
 
-    def drop(
-        self, reason: Reason, count: int, *, taken: bool = True, exc_info: bool = False
-    ) -> None:
-        """Count what will never arrive. `taken`: it was in the queue before."""
-        with self._lock:
-            self.counters.dropped[reason] += count
-            if taken:
-                self._settled += count
-        self._log("dropped %d events: %s", count, reason, exc_info=exc_info)
-
-    def delivered(self, count: int) -> None:
-        with self._lock:
-            self.counters.delivered += count
-            self.counters.flushes += 1
-            self._settled += count
-
-    def failed(self) -> None:
-        with self._lock:
-            self.counters.flush_failures += 1
+    # From here on: for the one who delivers. Each figure below has no other writer.
 
     def take(self, most: int) -> list[Taken]:
-        """The oldest events, for the one who delivers."""
+        """The oldest events."""
         queue = self._queue
         return [queue.popleft() for _ in range(min(most, len(queue)))]
 
     def oldest(self) -> float | None:
-        with self._lock:
-            return self._queue[0].at if self._queue else None
+        return self._queue[0].at if self._queue else None
 
     def sleep(self) -> bool:
         """True: nothing is there, and the next event calls `wake`. False: there is work."""
-        with self._lock:
-            self._asleep = not self._queue
-            return self._asleep
+        self._asleep = True
+        if self._queue:
+            self._asleep = False
+        return self._asleep
+
+    def delivered(self, count: int) -> None:
+        self.counters.delivered += count
+        self.counters.flushes += 1
+        self._settled += count
+
+    def failed(self) -> None:
+        self.counters.flush_failures += 1
+
+    def drop(self, reason: Reason, count: int, *, exc_info: bool = False) -> None:
+        """Count what was taken and will never arrive."""
+        self.counters.dropped[reason] += count
+        self._settled += count
+        self._log("dropped %d events: %s", count, reason, exc_info=exc_info)
 
     def _log(self, message: str, *arguments: object, exc_info: bool = False) -> None:
         """Once in a while, with the totals, so that a broken caller does not flood the log."""
         now = time.monotonic()
-        with self._lock:
-            if now - self._logged_at < _LOG_EVERY_SECONDS:
-                return
-            self._logged_at = now
-            dropped = {reason: n for reason, n in self.counters.dropped.items() if n}
-            totals = f"in all: dropped {dropped}, invalid {self.counters.invalid}"
+        if now - self._logged_at < _LOG_EVERY_SECONDS or not self._log_lock.acquire(blocking=False):
+            return
+        self._logged_at = now
+        self._log_lock.release()
+        dropped = {reason: n for reason, n in self.counters.dropped.items() if n}
+        totals = f"in all: dropped {dropped}, invalid {dict(self.counters.invalid)}"
         logger.warning("%s; %s", message % arguments, totals, exc_info=exc_info)
 
 

@@ -76,7 +76,9 @@ class EmitterSettings(Section):
         description="The largest batch before compression; below the topic's max.message.bytes.",
     )
     compression: Literal["lz4", "zstd", "gzip", "none"] = Field(
-        "lz4", description="How batches are compressed; zstd needs aiokafka[zstd]."
+        "zstd",
+        description="How batches are compressed. zstd is smaller and costs less than lz4, which "
+        "aiokafka runs at its slowest level.",
     )
     delivery_timeout_seconds: float = Field(
         120.0, gt=0, description="How long delivery of an event is tried; then it is dropped."

@@ -43,9 +43,16 @@ def turn(kind: type[TurnMetric], session: str, number: int) -> TurnMetric:
         session=session,
         player="mfrggzdfmztwq2lkmfrggzdfma",
         exposures=(ExposureRef(experiment="tone", version=1, variation="warm", unit=session),),
-        **dict.fromkeys(("model_ms", "bundle_tokens", "output_tokens", "retries", "fallbacks"), 1),
-        **dict.fromkeys(("tool_calls", "acts", "choices", "time_ticks"), 1),
         turn_ms=number,
+        model_ms=1,
+        bundle_tokens=1,
+        output_tokens=1,
+        retries=0,
+        fallbacks=0,
+        tool_calls=0,
+        acts=1,
+        choices=1,
+        time_ticks=1,
     )
 
 

@@ -182,7 +182,7 @@ async def test_emitter_counts_an_event_that_was_changed_until_it_fits_no_schema(
 
 async def test_emitters_of_one_process_do_not_disturb_each_other(kafka: Broker) -> None:
     kind = await make_topic(kafka, "emitter-two")
-    settings = emitter_settings(kind.TOPIC, compression="zstd")
+    settings = emitter_settings(kind.TOPIC, compression="lz4")
     async with Emitter(kafka.settings, settings=settings) as one:
         with sync_emitter(kafka, kind.TOPIC) as other:
             for number in range(500):
@@ -192,6 +192,20 @@ async def test_emitters_of_one_process_do_not_disturb_each_other(kafka: Broker) 
         one.emit(turn(kind, "one", 500))
         assert await one.flush(30) == 0
     assert numbers(kafka, kind.TOPIC) == {"one": [*range(501)], "other": [*range(500)]}
+
+
+async def test_emitter_delivers_while_a_signal_interrupts_an_emit_and_flushes(
+    kafka: Broker,
+) -> None:
+    kind = await make_topic(kafka, "emitter-interrupted")
+    with sync_emitter(kafka, kind.TOPIC) as emitter:
+        for number in range(100):
+            emitter.emit(turn(kind, "s", number))
+        assert emitter._delivery is not None
+        # What the interrupted emit holds for as long as the handler runs.
+        with emitter._delivery.intake._lock:
+            assert emitter.flush(20) == 0
+    assert numbers(kafka, kind.TOPIC) == {"s": [*range(100)]}
 
 
 async def test_emitter_asks_the_registry_for_ids_until_it_answers(kafka: Broker) -> None:

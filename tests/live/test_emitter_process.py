@@ -130,3 +130,12 @@ assert emitter.counters.delivered == 1501
     stored = numbers(kafka, kind.TOPIC)
     children = {f"child{child}": [*range(500)] for child in range(3)}
     assert stored == {"early": [0], "parent": [*range(1500)], **children}
+
+
+def test_sdk_loads_no_kafka_client_until_an_emitter_is_made() -> None:
+    program = "import anabranch, sys; print(sorted(sys.modules))"
+    command = [sys.executable, "-c", program]
+    loaded = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "'anabranch.emitter'" in loaded
+    for heavy in ("aiokafka", "fastavro", "prometheus_client"):
+        assert f"'{heavy}'" not in loaded

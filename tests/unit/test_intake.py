@@ -120,6 +120,20 @@ def test_intake_wakes_the_one_who_delivers_once_and_not_for_each_event() -> None
     assert len(woken) == 2
 
 
+def test_intake_keeps_the_event_and_tries_again_when_no_thread_starts() -> None:
+    attempts: list[int] = []
+
+    def wake() -> None:
+        attempts.append(1)
+        if len(attempts) == 1:
+            raise RuntimeError("can't start new thread")
+
+    queue = Intake(100, strict=False, wake=wake)
+    assert [queue.offer(GOOD) for _ in range(3)] == [True, True, True]
+    assert len(attempts) == 2
+    assert len(queue.take(10)) == 3
+
+
 def test_intake_logs_the_first_drop_with_totals_and_not_each(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
