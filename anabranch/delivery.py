@@ -113,8 +113,7 @@ class Delivery:
         self._expire()
         if self._failures:
             wait = _BACKOFF_SECONDS[min(self._failures, len(_BACKOFF_SECONDS)) - 1]
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopped.wait(), wait)
+            await _wait(self._stopped, wait)
         if self._stopping:
             return
         producer = open_producer(self._kafka, self._settings)
@@ -154,8 +153,8 @@ class Delivery:
             await self._woken.wait()
         self._woken.clear()
         if not self.intake.crowded:
-            with contextlib.suppress(TimeoutError):  # flush and close cut it short
-                await asyncio.wait_for(self._woken.wait(), self._settings.linger_ms / 1000)
+            # flush and close cut it short
+            await _wait(self._woken, self._settings.linger_ms / 1000)
         self._take(_CHUNK)
         await asyncio.sleep(0)
 
@@ -202,3 +201,10 @@ class Delivery:
                 "cannot deliver to Kafka at %s: %s %s; %d events wait, trying again",
                 *(self._kafka.bootstrap, type(error).__name__, error, self.intake.undelivered),
             )
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    # Not wait_for: before 3.12 it swallows a cancellation that comes together with the event.
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()

@@ -13,7 +13,6 @@ import signal
 import threading
 import time
 from typing import Protocol
-from weakref import WeakSet
 
 
 class Resident(Protocol):
@@ -26,11 +25,12 @@ class Resident(Protocol):
     def begin_again(self) -> None: ...
 
 
-_residents: WeakSet[Resident] = WeakSet()
+# Strong: an emitter that nobody holds any more may still have events to deliver.
+_residents: set[Resident] = set()
 
 
 def take_in(resident: Resident, *, on_sigterm: bool) -> None:
-    """From now on its events are delivered before the process ends."""
+    """From now on its events are delivered before the process ends, until `let_go`."""
     _residents.add(resident)
     if (
         on_sigterm

@@ -58,6 +58,8 @@ async def test_emitter_packs_whole_batches_that_the_engine_can_decode(kafka: Bro
         for number in range(5000):
             assert emitter.emit(turn(kind, f"s{number % 50}", number))
         assert await emitter.flush(30) == 0
+        assert "anabranch" in {thread.name for thread in threading.enumerate()}
+    assert "anabranch" not in {thread.name for thread in threading.enumerate()}
     found = batches(kafka, kind.TOPIC)
     assert len(found) == emitter.counters.flushes <= 5000 / 50
     choose = DefaultPartitioner()

@@ -38,9 +38,11 @@ async def test_emitter_delivers_at_the_end_of_the_interpreter(kafka: Broker) -> 
     kind = await make_topic(kafka, "process-exit")
     program = """
 kind = turn_type("process-exit")
-emitter = emitter_of(kind)
-for number in range(2000):
-    emitter.emit(turn(kind, "s", number))
+def emit_and_forget():
+    emitter = emitter_of(kind)
+    for number in range(2000):
+        emitter.emit(turn(kind, "s", number))
+emit_and_forget()
 """
     run(kafka, program)
     assert numbers(kafka, kind.TOPIC) == {"s": [*range(2000)]}
