@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 from fastapi import FastAPI
-from schemas.releases import releases
 
+from schemas.releases import releases
 from service.access import Access, Role
 from service.bodies import BodyLimitMiddleware
 from service.clickhouse_probe import ClickHouseProbe
