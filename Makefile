@@ -8,7 +8,7 @@ RUN := .venv/bin
 UP ?=
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help environment up down status test check unit live schemas bench wheel clean
+.PHONY: help environment up down status test check static unit live schemas bench wheel clean
 .DEFAULT_GOAL := help
 
 help: ## Show what can be made
@@ -31,16 +31,17 @@ down: environment ## Stop what `make up` started
 status: environment ## Show what runs
 	@$(RUN)/anabranch status
 
-check: environment ## Format, lint, types, import contracts, schema compatibility, unit tests
+static: environment ## Format, lint, types, import contracts, schema compatibility
 	@$(RUN)/ruff format --check .
 	@$(RUN)/ruff check .
 	@$(RUN)/mypy
 	@$(RUN)/lint-imports --no-cache
 	@$(RUN)/python -m schemas.compatibility
 	@$(RUN)/python -m schemas.generate --check
-	@$(RUN)/pytest -q tests/unit
 
-test: check ## `make check`, then the live tests on the real Kafka and ClickHouse, with coverage
+check: static unit ## `make static`, and the tests without I/O
+
+test: static ## Everything that CI runs: static checks and all tests, with coverage
 	@$(RUN)/coverage erase
 	@$(RUN)/coverage run -m pytest tests
 	@$(RUN)/coverage combine -q

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import signal
 import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,11 +10,12 @@ import pytest
 
 from anabranch.settings import KafkaSettings
 from deploy.ports import choose_port
+from tests.live.processes import ANABRANCH, AnabranchProcess
 
-COMMAND = (sys.executable, "-m", "deploy.main", "kafka")
+COMMAND = (*ANABRANCH, "kafka")
 
 
-class Broker:
+class Broker(AnabranchProcess):
     """The process `anabranch kafka`. It keeps its port and its data over stop and start."""
 
     def __init__(self, state: Path) -> None:
@@ -26,54 +23,15 @@ class Broker:
         self.port = choose_port("127.0.0.1", 0, flag="port")
         self.bootstrap = f"127.0.0.1:{self.port}"
         self.settings = KafkaSettings(bootstrap=self.bootstrap)
-        self.output = state / "kafka.out"
-        self._process: subprocess.Popen[bytes] | None = None
+        super().__init__(
+            *("kafka", "--state", str(state), "--port", str(self.port)),
+            output=state / "kafka.out",
+        )
 
-    @property
-    def pid(self) -> int:
-        assert self._process is not None, "the broker does not run"
-        return self._process.pid
-
-    def start(self, timeout: float = 60) -> None:
-        """Return when the broker answers."""
-        with self.output.open("ab") as output:
-            self._process = subprocess.Popen(
-                [*COMMAND, "--state", str(self.state), "--port", str(self.port)],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
-        deadline = time.monotonic() + timeout
-        while not self._listens():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                self.kill()
-                lines = self.output.read_text(errors="replace").splitlines()[-20:]
-                raise RuntimeError("the broker did not start:\n" + "\n".join(lines))
-            time.sleep(0.1)
-
-    def _listens(self) -> bool:
+    def answers(self) -> bool:
         # The broker opens its port last, when it is ready to take requests.
         with socket.socket() as client:
             return client.connect_ex(("127.0.0.1", self.port)) == 0
-
-    def stop(self, timeout: float = 30) -> None:
-        """End it as an operator would; nothing when it does not run."""
-        self._end(signal.SIGTERM, timeout)
-
-    def kill(self) -> None:
-        """End it at once, as a crash would."""
-        self._end(signal.SIGKILL, 10)
-
-    def _end(self, how: signal.Signals, timeout: float) -> None:
-        if self._process is None:
-            return
-        self._process.send_signal(how)
-        try:
-            self._process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._process = None
 
 
 @pytest.fixture(scope="session")

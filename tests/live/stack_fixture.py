@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -15,7 +14,8 @@ from typing import Any
 import psutil
 import pytest
 
-COMMAND = (sys.executable, "-m", "deploy.main")
+from tests.live.processes import ANABRANCH
+
 FREE_PORTS = ("--port", "0", "--kafka-port", "0", "--clickhouse-port", "0")
 
 
@@ -23,7 +23,7 @@ def anabranch(
     *arguments: str | Path, environment: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*COMMAND, *map(str, arguments)],
+        [*ANABRANCH, *map(str, arguments)],
         env={**os.environ, **(environment or {})},
         capture_output=True,
         text=True,

@@ -14,8 +14,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from clickhouse_connect.driver.client import Client
 
 from schemas.topics import EXPOSURES
+from tests.live.processes import ANABRANCH
 from tests.live.stack_fixture import (
-    COMMAND,
     FREE_PORTS,
     WholeStack,
     all_gone,
@@ -77,7 +77,7 @@ def test_up_uses_stores_that_are_there_and_ends_only_its_own_on_ctrl_c(
 ) -> None:
     there = stack.record["environment"]
     with subprocess.Popen(
-        [*COMMAND, "up", "--state", str(tmp_path), "--port", "0", "--workers", "2"],
+        [*ANABRANCH, "up", "--state", str(tmp_path), "--port", "0", "--workers", "2"],
         env={**os.environ, **there},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
