@@ -6,7 +6,6 @@ Deny by default: a route that declares no permission cannot even be made.
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import hmac
 import ipaddress
@@ -153,7 +152,7 @@ def _presented_key(authorization: str) -> str | None:
     if scheme.lower() == "basic":  # for tools that know nothing else: the key is the password
         try:
             decoded = base64.b64decode(credentials, validate=True).decode("utf-8", "replace")
-        except binascii.Error:
+        except ValueError:  # of characters that are not ASCII, too
             return None
         return decoded.partition(":")[2] or None
     return None

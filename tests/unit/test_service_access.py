@@ -76,6 +76,7 @@ async def test_forbidden_names_the_roles_that_may_and_the_one_given() -> None:
         pytest.param(KEYS[Role.ADMIN], id="no scheme"),
         pytest.param("Basic not-base64!", id="basic that is not base64"),
         pytest.param("Basic " + base64.b64encode(b"no colon").decode(), id="basic without a colon"),
+        pytest.param("Basic \xe9", id="basic that is not even ASCII"),
         pytest.param("Digest x", id="another scheme"),
         pytest.param("Bearer \xff\xfe", id="bytes that are no key"),
     ],

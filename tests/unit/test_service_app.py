@@ -241,3 +241,18 @@ async def test_registry_refuses_what_is_no_schema(client: httpx.AsyncClient, sch
         answer = await client.post(path, json={"schema": schema})
         assert answer.status_code == 422
         assert answer.json()["error_code"] == 42201
+
+
+async def test_registry_refuses_a_schema_that_would_take_long_to_compare(
+    client: httpx.AsyncClient,
+) -> None:
+    fields = [{"name": f"f{number}", "type": "string"} for number in range(2000)]
+    schema = json.dumps({"type": "record", "name": "Outcome", "fields": fields})
+    for path in (
+        f"/subjects/{Outcome.TOPIC}-value",
+        f"/subjects/{Outcome.TOPIC}-value/versions",
+        f"/compatibility/subjects/{Outcome.TOPIC}-value/versions",
+    ):
+        answer = await client.post(path, json={"schema": schema})
+        assert answer.status_code == 413
+        assert "32,768 characters" in answer.json()["message"]
