@@ -6,13 +6,14 @@ tables; a new one for every request is what keeps them from leaking into the nex
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import chdb
 
-from sinks.embedded.errors import ClickHouseError, from_engine
+from sinks.embedded.errors import ClickHouseError, Code, from_engine
 from sinks.embedded.quoting import identifier, quoted
 from sinks.embedded.results import Result
 
@@ -37,6 +38,8 @@ class Connection:
             found = self._chdb.query(sql, output_format, params=dict(values or {}))
         except RuntimeError as error:  # chDB has two classes of the name ChdbError; both are this
             raise from_engine(str(error)) from None
+        except UnicodeDecodeError as error:  # of an error that repeats bytes of the query
+            raise from_engine(error.object.decode(errors="replace")) from None
         if not sql or found is None:
             return Result()
         return Result(
@@ -64,6 +67,7 @@ class Engine:
     def __init__(self, folder: Path, memory_bytes: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._path = str(folder.resolve())
+        self._mending = threading.Lock()
         try:
             # The first connection starts the engine, and the last one closed ends it.
             self._first = Connection(f"{self._path}?max_server_memory_usage={memory_bytes}")
@@ -76,6 +80,17 @@ class Engine:
         self.version, self.timezone, self.host = told.rstrip("\n").split("\t")
 
     def connect(self) -> Connection:
+        try:
+            return self._connect()
+        except ClickHouseError as error:
+            if error.code != Code.UNKNOWN_DATABASE:
+                raise
+        # Every connection begins in `default`: once it is dropped, nobody could make it again.
+        with self._mending:
+            self._first.run("CREATE DATABASE IF NOT EXISTS default")
+        return self._connect()
+
+    def _connect(self) -> Connection:
         try:
             return Connection(self._path)
         except RuntimeError as error:

@@ -104,14 +104,23 @@ def _run(
             table.make(connection)
         return connection.run(sql, output_format, values)
     except ClickHouseError as error:
-        if error.code == Code.SYNTAX_ERROR:
+        # Of the statement, not of its data nor a code that throwIf chose: those would run it twice.
+        if error.code == Code.SYNTAX_ERROR and "Syntax error: failed at position" in error.message:
             # The engine quotes what follows the mistake, which here is the clause we have added:
             # the statement alone fails at the same place, before it does anything.
-            connection.run(alone)
+            _say_again(connection, alone)
         raise
     finally:
         for table in made:
             table.drop(connection)
+
+
+def _say_again(connection: Connection, alone: bytes) -> None:
+    try:
+        connection.run(alone)
+    except ClickHouseError as error:
+        if error.code == Code.SYNTAX_ERROR:
+            raise
 
 
 def killed_id(statement: Statement) -> str | None:

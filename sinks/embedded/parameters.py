@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from sinks.embedded.errors import ClickHouseError, Code
 
 _PARAMETER = "param_"
-_SETTING = re.compile(r"^[A-Za-z_]\w*$")
-_FORMAT = re.compile(r"^[A-Za-z]\w*$")
+_SETTING = re.compile(r"^[A-Za-z_]\w*\Z", re.ASCII)
+_FORMAT = re.compile(r"^[A-Za-z]\w*\Z", re.ASCII)
+_NUMBER = re.compile(r"^[0-9]{1,19}$")
 # Of the protocol, with no meaning here: quotas, roles and certificates are a cluster's.
 _IGNORED = frozenset({"quota_key", "role", "stacktrace", "client_protocol_version"})
 _PROTOCOL = frozenset(
@@ -78,7 +79,7 @@ def read_parameters(
             raise ClickHouseError(Code.UNKNOWN_SETTING, f"Unknown setting '{name}'.")
     return Parameters(
         query=given.get("query", ""),
-        query_id=given.get("query_id") or str(uuid.uuid4()),
+        query_id=_query_id(given),
         database=given.get("database") or headers.get("x-clickhouse-database", ""),
         default_format=_format(given, headers),
         session_id=given.get("session_id", ""),
@@ -107,6 +108,16 @@ def _is_on(given: Mapping[str, str], name: str) -> bool:
     return value in ("1", "true")
 
 
+def _query_id(given: Mapping[str, str]) -> str:
+    query_id = given.get("query_id") or str(uuid.uuid4())
+    if not (query_id.isascii() and query_id.isprintable()):  # it is a header of the answer
+        raise ClickHouseError(
+            Code.BAD_REQUEST_PARAMETER,
+            f"query_id is of printable ASCII characters, and {query_id[:64]!a} was given.",
+        )
+    return query_id
+
+
 def _format(given: Mapping[str, str], headers: Mapping[str, str]) -> str:
     name = given.get("default_format") or headers.get("x-clickhouse-format") or "TabSeparated"
     if not _FORMAT.match(name):
@@ -115,7 +126,7 @@ def _format(given: Mapping[str, str], headers: Mapping[str, str]) -> str:
 
 
 def _session_seconds(text: str) -> int:
-    if not text.isdecimal():
+    if not _NUMBER.match(text):
         raise ClickHouseError(
             Code.INVALID_SESSION_TIMEOUT, f"Invalid session timeout: '{text}'; it is in seconds."
         )
@@ -129,7 +140,7 @@ def _session_seconds(text: str) -> int:
 
 def _buffer_bytes(given: Mapping[str, str]) -> int:
     text = given.get("buffer_size", str(1 << 20))
-    if not text.isdecimal():
+    if not _NUMBER.match(text):
         raise ClickHouseError(
             Code.BAD_REQUEST_PARAMETER, f"buffer_size is a number of bytes, and '{text}' was given."
         )

@@ -20,6 +20,7 @@ _LARGEST_BUFFER = 16 << 20
 _COPY_BYTES = 1 << 20
 # Compressing more than this at once would hold the event loop up.
 _COMPRESS_IN_THREAD_BYTES = 1 << 16
+_LEVELS = frozenset("123456789")
 _CONTENT_TYPES = {
     "TabSeparated": "text/tab-separated-values; charset=UTF-8",
     "TSV": "text/tab-separated-values; charset=UTF-8",
@@ -72,8 +73,8 @@ class Reply:
         encoding = chosen(self._accepted) if parameters.compresses else None
         if encoding is not None:
             self.headers["Content-Encoding"] = encoding
-            level = parameters.settings.get("http_zlib_compression_level", "3")
-            self._compressor = compressor(encoding, int(level) if level.isdecimal() else 3)
+            level = parameters.settings.get("http_zlib_compression_level", "")
+            self._compressor = compressor(encoding, int(level) if level in _LEVELS else 3)
 
     async def write(self, data: bytes) -> None:
         if self.started:

@@ -10,7 +10,7 @@ from prometheus_client import generate_latest
 
 from sinks.embedded.access import Access
 from sinks.embedded.engine import Engine
-from sinks.embedded.errors import ClickHouseError
+from sinks.embedded.errors import ClickHouseError, Code
 from sinks.embedded.exchanges import Exchanges
 from sinks.embedded.metrics import Metrics
 from sinks.embedded.places import Places
@@ -82,6 +82,11 @@ class Server:
             await reply.fail(error)
         except ClientGone:
             log.info("client went away before its request was whole")
+        except Exception:  # a bug of ours: a client must see it as an error of ClickHouse, too
+            log.exception("a request failed")
+            await reply.fail(
+                ClickHouseError(Code.UNKNOWN_EXCEPTION, "Internal error; see the log.")
+            )
         finally:
             reply.close()
 

@@ -115,6 +115,10 @@ async def test_an_error_has_its_status_and_code(
         ({"session_id": "s", "session_timeout": "4000"}, 374),
         ({"session_id": "never seen", "session_check": "1"}, 372),
         ({"wait_end_of_query": "maybe"}, 507),
+        ({"query_id": "a\r\nX-Evil: 1"}, 507),
+        ({"query_id": "\u20ac"}, 507),
+        ({"buffer_size": "9" * 5000}, 507),
+        ({"session_id": "s", "session_timeout": "9" * 5000}, 374),
     ],
 )
 async def test_a_wrong_parameter_is_named(
@@ -180,6 +184,36 @@ async def test_a_value_can_never_be_sql(http: httpx.AsyncClient) -> None:
 async def test_a_query_may_hold_binary_strings(http: httpx.AsyncClient) -> None:
     sql = b"SELECT '\xff\x00\xa0' AS binary FORMAT RowBinary"
     assert (await http.post("/", content=sql)).content == b"\x03\xff\x00\xa0"
+
+
+async def test_a_query_that_is_no_text_is_a_syntax_error(http: httpx.AsyncClient) -> None:
+    answer = await http.post("/", content=b"SELECT 1\xff")
+    assert (answer.status_code, answer.headers["X-ClickHouse-Exception-Code"]) == (400, "62")
+
+
+async def test_a_failed_insert_select_runs_once(http: httpx.AsyncClient, table: str) -> None:
+    sql = (
+        f"INSERT INTO {table} SELECT number + throwIf(number = 5, 'no', toInt8(62)) FROM numbers(9)"
+        " SETTINGS allow_custom_error_code_in_throwif = 1, max_block_size = 1,"
+        " min_insert_block_size_rows = 1, min_insert_block_size_bytes = 1, max_threads = 1"
+    )
+    assert (await http.post("/", content=sql)).headers["X-ClickHouse-Exception-Code"] == "62"
+    counts = await http.post("/", content=f"SELECT count() - uniqExact(a) FROM {table}")
+    assert counts.text == "0\n"
+
+
+async def test_data_cut_in_a_row_are_not_called_missing(
+    http: httpx.AsyncClient, table: str
+) -> None:
+    answer = await http.post("/", content=f"INSERT INTO {table} VALUES (1), (2")
+    assert answer.status_code >= 400
+    assert "No data to insert" not in answer.text
+
+
+async def test_a_dropped_default_database_comes_back_empty(http: httpx.AsyncClient) -> None:
+    await http.post("/", content="DROP DATABASE default")
+    answer = await http.post("/", content="SELECT currentDatabase()")
+    assert answer.text == "default\n"
 
 
 async def test_nothing_leaks_into_the_next_request(http: httpx.AsyncClient) -> None:
