@@ -106,6 +106,15 @@ def unpack_wheel(folder: Path, program: Path) -> None:
     program.chmod(0o700)
 
 
+def uv_environment() -> dict[str, str]:
+    environment = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
+    environment |= {"UV_PYTHON_DOWNLOADS": "never", "UV_PROJECT_ENVIRONMENT": str(VENV)}
+    if ssl.get_default_verify_paths().cafile:
+        # What the machine trusts, a company's proxy included; uv brings its own list otherwise.
+        environment.setdefault("UV_SYSTEM_CERTS", "true")
+    return environment
+
+
 def main() -> None:
     arguments = sys.argv[1:] or ["--group", "dev"]
     wanted = fingerprint(arguments)
@@ -114,13 +123,8 @@ def main() -> None:
     program = shutil.which("uv") or private_uv()
     print("anabranch: installing the locked packages into .venv (the first time takes a while)")
     sys.stdout.flush()
-    environment = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
-    environment |= {"UV_PYTHON_DOWNLOADS": "never", "UV_PROJECT_ENVIRONMENT": str(VENV)}
-    if ssl.get_default_verify_paths().cafile:
-        # What the machine trusts, a company's proxy included; uv brings its own list otherwise.
-        environment.setdefault("UV_SYSTEM_CERTS", "true")
     command = [program, "sync", "--project", str(ROOT), "--locked", "--python", sys.executable]
-    if subprocess.call([*command, *arguments], env=environment, cwd=ROOT) != 0:
+    if subprocess.call([*command, *arguments], env=uv_environment(), cwd=ROOT) != 0:
         stop(
             "uv could not install the locked packages (its reason stands above)",
             "check the network and the free disk space (1.5 GB are needed), then run the same "

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from zipfile import ZipFile
 
-from deploy.bootstrap import private_uv
+from deploy.bootstrap import private_uv, uv_environment
 
 ROOT = Path(__file__).parent.parent
 
@@ -24,7 +24,9 @@ def build(folder: Path) -> Path:
     with tempfile.TemporaryDirectory() as fresh:
         uv = shutil.which("uv") or private_uv()
         command = [uv, "build", "--package", "anabranch", "--wheel", "--quiet", "--out-dir", fresh]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, cwd=ROOT, env=uv_environment(), capture_output=True, text=True, check=False
+        )
         if done.returncode:
             raise WheelError(f"uv could not build the wheel:\n{done.stderr.strip()}")
         (built,) = Path(fresh).glob("*.whl")

@@ -96,8 +96,12 @@ async def test_emitter_loses_nothing_when_kafka_goes_and_comes_under_load(
     assert emitter.close(60) == 0
     assert emitter.counters.delivered == emitter.counters.emitted > 1000
     stored = numbers(own_kafka, kind.TOPIC)
-    assert sum(map(len, stored.values())) == emitter.counters.emitted
-    assert all(found == [*range(len(found))] for found in stored.values())
+    first_seen = [list(dict.fromkeys(found)) for found in stored.values()]
+    assert sum(map(len, first_seen)) == emitter.counters.emitted
+    assert all(found == [*range(len(found))] for found in first_seen)
+    # A batch is stored twice only where its acknowledgement was lost together with a producer.
+    again = sum(map(len, stored.values())) - emitter.counters.emitted
+    assert again == 0 or emitter.counters.flush_failures > 0
 
 
 async def test_emitter_counts_what_its_queue_cannot_hold_while_kafka_is_away(

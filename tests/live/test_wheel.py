@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
 import subprocess
 import sys
@@ -10,7 +9,7 @@ from zipfile import ZipFile
 
 import pytest
 
-from deploy.bootstrap import private_uv
+from deploy.bootstrap import private_uv, uv_environment
 from deploy.wheel import WheelError, build, check
 from tests.live.kafka_fixture import Broker
 from tests.live.record_log import make_topic, numbers
@@ -45,7 +44,7 @@ async def test_wheel_installs_alone_in_an_empty_environment_and_emits(
     # Outside the checkout and without its paths, so that nothing of it can be imported.
     environment = {
         name: value
-        for name, value in os.environ.items()
+        for name, value in uv_environment().items()
         if name in {"HOME", "PATH"}
         or name.startswith(("UV_", "PIP_", "SSL_"))
         or name.lower().endswith("_proxy")
