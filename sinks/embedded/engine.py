@@ -26,7 +26,7 @@ class Connection:
     """Used by one thread at a time."""
 
     def __init__(self, path: str) -> None:
-        self._chdb: Any = chdb.connect(path)  # type: ignore[no-untyped-call]  # has no types
+        self._chdb: Any = chdb.connect(path)
 
     def run(
         self,
