@@ -17,6 +17,11 @@ from sinks.embedded.errors import ClickHouseError, Code, from_engine
 from sinks.embedded.quoting import identifier, quoted
 from sinks.embedded.results import Result
 
+_WORDS_LOST = (
+    "Code: 62. DB::Exception: The query failed, and holds bytes that are no UTF-8, so that the "
+    "engine's own words cannot be shown. (SYNTAX_ERROR)"
+)
+
 
 class EngineUnavailableError(Exception):
     """The engine did not start; the text says what to do."""
@@ -36,8 +41,9 @@ class Connection:
     ) -> Result:
         try:
             found = self._chdb.query(sql, output_format, params=dict(values or {}))
-        except RuntimeError as error:  # chDB has two classes of the name ChdbError; both are this
-            raise from_engine(str(error)) from None
+        except RuntimeError as error:
+            # Some Pythons lose the words of an error that repeats bytes of the query.
+            raise from_engine(str(error) or _WORDS_LOST) from None
         except UnicodeDecodeError as error:  # of an error that repeats bytes of the query
             raise from_engine(error.object.decode(errors="replace")) from None
         if not sql or found is None:
