@@ -13,6 +13,9 @@ BENCHES = ("emitter", "http_events")
 
 def main(arguments: list[str]) -> int:
     name, *options = arguments or [""]
+    if name in {"-h", "--help"}:
+        print(f"{__doc__}\nBenches: {', '.join(BENCHES)}")
+        return 0
     if name and name not in BENCHES:
         print(f"there is no bench {name}; known: {', '.join(BENCHES)}", file=sys.stderr)
         return 2
