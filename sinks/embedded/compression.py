@@ -5,7 +5,7 @@ from __future__ import annotations
 import bz2
 import lzma
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import lz4.frame
@@ -82,6 +82,10 @@ _DECOMPRESSORS: dict[str, Callable[[], Any]] = {
     "xz": lzma.LZMADecompressor,
     "bz2": bz2.BZ2Decompressor,
 }
+# zlib and zstd take no limit that keeps the rest: a slice of theirs grows to 2 and 64 MB at most.
+_SLICE_BYTES = 2048
+_LIMITED = frozenset({"lz4", "xz", "bz2"})
+_PIECE_BYTES = 1 << 20
 _DAMAGED = (zlib.error, lzma.LZMAError, zstandard.ZstdError, OSError, RuntimeError, EOFError)
 
 
@@ -100,22 +104,30 @@ class Inflater:
         self._frame: Any = self._make() if self._make else None
         self._started = False
 
-    def inflate(self, data: bytes) -> bytes:
+    def inflate(self, data: bytes) -> Iterator[bytes]:
+        """In pieces: a few bytes may stand for gigabytes, which must not be held at once."""
         if self._make is None:
-            return data
-        parts = []
+            yield data
+            return
         try:
-            while data:
-                if self._frame.eof:
-                    self._frame = self._make()
-                self._started = True
-                parts.append(self._frame.decompress(data))
-                data = self._frame.unused_data if self._frame.eof else b""
+            for start in range(0, len(data), _SLICE_BYTES):
+                yield from self._inflated(data[start : start + _SLICE_BYTES])
         except _DAMAGED as error:
             raise ClickHouseError(
                 Code.CANNOT_DECOMPRESS, f"The body is not {self._name}: {error}."
             ) from error
-        return b"".join(parts)
+
+    def _inflated(self, data: bytes) -> Iterator[bytes]:
+        assert self._make is not None
+        limit = (_PIECE_BYTES,) if self._name in _LIMITED else ()
+        while data:
+            if self._frame.eof:
+                self._frame = self._make()
+            self._started = True
+            yield self._frame.decompress(data, *limit)
+            while limit and not self._frame.eof and not self._frame.needs_input:
+                yield self._frame.decompress(b"", *limit)
+            data = self._frame.unused_data if self._frame.eof else b""
 
     def finish(self) -> None:
         if self._started and not self._frame.eof:

@@ -42,7 +42,8 @@ class Request:
                 raise ClientGone
             more = message.get("more_body", False)
             if data := message.get("body", b""):
-                yield inflater.inflate(data)
+                for piece in inflater.inflate(data):
+                    yield piece
         inflater.finish()
 
     async def gone(self) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import bz2
+import lzma
 from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any
@@ -157,11 +159,28 @@ def test_body_of_several_frames_in_single_bytes_is_whole_again(encoding: str) ->
         frame = compressor(encoding)
         frames += frame.compress(text) + frame.flush()
     inflater = Inflater(encoding)
-    assert (
-        b"".join(inflater.inflate(frames[at : at + 1]) for at in range(len(frames)))
-        == b"first second"
-    )
+    pieces = [p for at in range(len(frames)) for p in inflater.inflate(frames[at : at + 1])]
+    assert b"".join(pieces) == b"first second"
     inflater.finish()
+
+
+@pytest.mark.parametrize(
+    ("encoding", "most"),
+    [("gzip", 4), ("deflate", 4), ("zstd", 64), ("lz4", 1), ("xz", 1), ("bz2", 1)],
+)
+def test_body_that_stands_for_far_more_is_inflated_in_pieces(encoding: str, most: int) -> None:
+    megabytes = 100
+    text = b"\0" * (megabytes << 20)
+    if encoding in ("xz", "bz2"):
+        bomb = (lzma if encoding == "xz" else bz2).compress(text)
+    else:
+        frame = compressor(encoding)
+        bomb = frame.compress(text) + frame.flush()
+    inflater = Inflater(encoding)
+    sizes = [len(piece) for piece in inflater.inflate(bomb)]
+    inflater.finish()
+    assert sum(sizes) == megabytes << 20
+    assert max(sizes) <= most << 20
 
 
 async def test_places_are_bounded_and_so_is_their_queue() -> None:
