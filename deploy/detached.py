@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterable, Sequence
 
+from deploy.processes import PYTHON
 from deploy.state import StateFolder
 from deploy.steps import Event, Report
 from service.errors import CommandError
@@ -18,7 +18,7 @@ def start_detached(state: StateFolder, arguments: Sequence[str], report: Report)
     reading, writing = os.pipe()
     with (state.logs / "stack.log").open("ab") as log:
         stack = subprocess.Popen(
-            [sys.executable, "-m", "deploy.main", "up", *arguments, "--report-to", str(writing)],
+            [*PYTHON, "deploy.main", "up", *arguments, "--report-to", str(writing)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -24,7 +24,12 @@ class Java(NamedTuple):
     class_path: Sequence[Path]
     heap_mb: int
 
-    def command(self, main: str, *arguments: str | Path) -> list[str]:
+    @property
+    def environment(self) -> dict[str, str]:
+        # In the locale C, Java cannot open a path that holds more than ASCII.
+        return {**os.environ, "LC_ALL": "C.UTF-8"}
+
+    def command(self, main: str, *arguments: str) -> list[str]:
         return [
             str(self.program),
             f"-Xmx{self.heap_mb}m",
@@ -35,11 +40,11 @@ class Java(NamedTuple):
             "-cp",
             os.pathsep.join(map(str, self.class_path)),
             main,
-            *map(str, arguments),
+            *arguments,
         ]
 
 
-def properties(folder: Path, *, host: str, port: int, controller_port: int) -> dict[str, str]:
+def properties(*, host: str, port: int, controller_port: int) -> dict[str, str]:
     return {
         "process.roles": "broker,controller",
         "node.id": "1",
@@ -48,7 +53,9 @@ def properties(folder: Path, *, host: str, port: int, controller_port: int) -> d
         "controller.listener.names": "CONTROLLER",
         "listeners": f"PLAINTEXT://{host}:{port},CONTROLLER://127.0.0.1:{controller_port}",
         "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
-        "log.dirs": str(folder / "data"),
+        # Below the working directory: a comma in a whole path would make two of it, and Java reads
+        # this file as Latin-1.
+        "log.dirs": "data",
         "auto.create.topics.enable": "false",
         "num.partitions": "4",
         "offsets.topic.replication.factor": "1",
@@ -69,10 +76,10 @@ def properties(folder: Path, *, host: str, port: int, controller_port: int) -> d
 
 
 def prepare(folder: Path, java: Java, *, host: str, port: int, controller_port: int) -> list[str]:
-    """Make the folder ready and return the command of the broker, which reads it."""
+    """Make the folder ready and return the command of the broker, to be run in it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        said = properties(folder, host=host, port=port, controller_port=controller_port)
+        said = properties(host=host, port=port, controller_port=controller_port)
         configuration = write_properties(folder / "server.properties", said)
         if not (folder / "data" / "meta.properties").exists():
             format_storage(folder, java, said)
@@ -80,18 +87,21 @@ def prepare(folder: Path, java: Java, *, host: str, port: int, controller_port: 
         raise CommandError(
             f"Kafka's data folder {folder} cannot be written: {error.strerror}"
         ) from error
-    return java.command("kafka.Kafka", configuration)
+    return java.command("kafka.Kafka", configuration.name)
 
 
 def format_storage(folder: Path, java: Java, said: Mapping[str, str]) -> None:
     """Aside and then renamed: a format cut off half-way would else be taken for a whole one."""
     fresh = folder / "data.new"
     shutil.rmtree(fresh, ignore_errors=True)
-    aside = write_properties(folder / "format.properties", {**said, "log.dirs": str(fresh)})
+    aside = write_properties(folder / "format.properties", {**said, "log.dirs": fresh.name})
     answer = subprocess.run(
         java.command(
-            "kafka.tools.StorageTool", "format", "--config", aside, "--cluster-id", cluster_id()
+            *("kafka.tools.StorageTool", "format"),
+            *("--config", aside.name, "--cluster-id", cluster_id()),
         ),
+        cwd=folder,
+        env=java.environment,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -109,7 +119,5 @@ def cluster_id() -> str:
 
 
 def write_properties(path: Path, said: Mapping[str, str]) -> Path:
-    # A backslash escapes in Java's format, and a path may hold one.
-    lines = [f"{name}={value}".replace("\\", "\\\\") for name, value in said.items()]
-    path.write_text("\n".join([*lines, ""]))
+    path.write_text("".join(f"{name}={value}\n" for name, value in said.items()))
     return path

@@ -66,14 +66,18 @@ def plan(state: Path, wishes: Wishes, given: Mapping[str, str]) -> Plan:
         else Part(
             "clickhouse",
             ("clickhouse", "--state", str(state), "--port", str(wishes.clickhouse_port)),
-            stop_seconds=20,
+            stop_seconds=30,  # of which running queries get 20
         ),
         service=Part(
             "service",
             ("service", "--state", str(state), "--host", HOST, "--port", str(wishes.port)),
-            stop_seconds=15,
+            stop_seconds=25,  # of which running requests get 15
         ),
-        traffic=Part("traffic", ("simulate", "--rate", f"{wishes.traffic:g}"), stop_seconds=10)
+        traffic=Part(
+            "traffic",
+            ("simulate", "--state", str(state), "--rate", str(wishes.traffic)),
+            stop_seconds=10,
+        )
         if wishes.traffic
         else None,
         kafka_in_memory=wishes.kafka_in_memory and KAFKA not in given,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Mapping
 
 import psutil
 
@@ -10,7 +11,20 @@ from service.errors import CommandError
 
 
 class PortError(CommandError):
-    """Somebody else listens there."""
+    """A port that cannot be had. The text says why, and which flag names another."""
+
+
+def choose_ports(host: str, wanted: Mapping[str, int]) -> dict[str, int]:
+    """`choose_port` for each flag, and no two of them get the same."""
+    chosen: dict[str, int] = {}
+    for flag, port in wanted.items():
+        for other, taken in chosen.items():
+            if port == taken:
+                raise PortError(f"{other} and {flag} are both {port}: each needs a port of its own")
+        chosen[flag] = choose_port(host, port, flag=flag)
+        while port == 0 and list(chosen.values()).count(chosen[flag]) > 1:
+            chosen[flag] = choose_port(host, 0, flag=flag)
+    return chosen
 
 
 def choose_port(host: str, port: int, *, flag: str) -> int:

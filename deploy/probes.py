@@ -8,27 +8,44 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from deploy.plan import HOST
+from deploy.plan import HOST, KAFKA
+from service.errors import CommandError
 
 TIMEOUT = 5.0
 
 
 async def kafka_answers(bootstrap: str) -> str | None:
     """None when it does, else what stands in the way. The broker opens its port last."""
-    reason = f"{bootstrap} names no host and port"
-    for address in bootstrap.split(","):
-        target = urlsplit(f"//{address.strip()}")
+    reason = None
+    for host, port in hosts_and_ports(bootstrap):
         try:
             async with asyncio.timeout(TIMEOUT):
-                _, writer = await asyncio.open_connection(target.hostname, target.port or 9092)
+                _, writer = await asyncio.open_connection(host, port)
         except (OSError, TimeoutError) as error:
-            reason = f"{address}: {str(error) or 'no answer'}"
+            reason = f"{host}:{port}: {str(error) or 'no answer'}"
         else:
             writer.close()
             with suppress(OSError):
                 await writer.wait_closed()
             return None
     return reason
+
+
+def hosts_and_ports(bootstrap: str) -> list[tuple[str, int]]:
+    found = []
+    for address in bootstrap.split(","):
+        try:
+            target = urlsplit(f"//{address.strip()}")
+            host, port = target.hostname, target.port
+        except ValueError:  # a port that is no number, or too large
+            host, port = None, None
+        if not host:
+            raise CommandError(
+                f"{KAFKA}: {address.strip()!r} is not an address like broker:9092 (several are "
+                "separated by commas)"
+            )
+        found.append((host, port or 9092))
+    return found
 
 
 async def clickhouse_answers(url: str) -> str | None:

@@ -18,6 +18,9 @@ from deploy.state import RunningPart, start_time
 from deploy.steps import Event, Report
 from service.errors import CommandError
 
+# -P: without it, a module in the folder that `up` was called in goes before ours.
+PYTHON = (sys.executable, "-P", "-m")
+
 
 class PartError(CommandError):
     """A part of the stack ended and is not started again."""
@@ -66,7 +69,7 @@ class PartProcess:
         # Of its own session: Ctrl-C at the terminal reaches the stack alone, which then ends the
         # parts in their order.
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "deploy.child", str(os.getpid()), *self.part.arguments),
+            *(*PYTHON, "deploy.child", str(os.getpid()), *self.part.arguments),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,

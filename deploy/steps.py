@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from typing import Literal, TextIO
+from typing import BinaryIO, Literal, TextIO
 
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
@@ -93,13 +93,18 @@ def to_screen() -> Report:
 
 
 def to_pipe(descriptor: int) -> Report:
-    """To the process that waits for a detached stack; when it is gone, to nobody."""
+    """To the process that waits for a detached stack, until it has heard the end of the start."""
+    pipe: BinaryIO | None = os.fdopen(descriptor, "wb", buffering=0)
 
     def report(event: Event) -> None:
-        with suppress(OSError):
-            os.write(descriptor, json.dumps(asdict(event)).encode() + b"\n")
-            if event.kind in {"ready", "stops", "failed"}:
-                os.close(descriptor)
+        nonlocal pipe
+        if pipe is None:  # and its number may be that of another file by now
+            return
+        with suppress(OSError):  # nobody waits any more
+            pipe.write(json.dumps(asdict(event)).encode() + b"\n")
+        if event.kind in {"ready", "stops", "failed"}:
+            pipe.close()
+            pipe = None
 
     return report
 

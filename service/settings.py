@@ -167,10 +167,10 @@ def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
 def _stack_environment(state: Path) -> dict[str, str]:
     """What the stack in this state folder says of its addresses; nothing when there is none."""
     try:
-        said = json.loads((state / "stack.json").read_text())
-    except (OSError, ValueError):
-        return {}
-    return {str(name): str(value) for name, value in said.get("environment", {}).items()}
+        said = json.loads((state / "stack.json").read_text())["environment"]
+        return {str(name): str(value) for name, value in said.items()}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return {}  # whatever stands there, no stack of ours wrote it
 
 
 def _with_credentials(settings: Settings) -> Settings:

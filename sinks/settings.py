@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
-from pydantic import Field, SecretStr
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, SecretStr
 
 from anabranch.settings import Section
 
 
+def _address(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        sound = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+    except ValueError:  # a port that is no number, or too large
+        sound = False
+    if not sound:
+        raise ValueError("it is not an address like http://127.0.0.1:8123")
+    return url
+
+
 class ClickHouseSettings(Section):
-    url: str = Field("http://127.0.0.1:8123", description="The address of ClickHouse's HTTP port.")
+    url: Annotated[str, AfterValidator(_address)] = Field(
+        "http://127.0.0.1:8123", description="The address of ClickHouse's HTTP port."
+    )
     username: str = Field("default", description="The user.")
     password: SecretStr | None = Field(
         None, description="The user's password; the credentials file's when absent."

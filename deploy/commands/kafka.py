@@ -36,8 +36,9 @@ def kafka(
     configure_logs(settings)
     embedded = settings.embedded
     java = Java(find_java(), class_path(embedded), embedded.kafka_heap_mb)
+    folder = (state / "kafka").resolve()
     command = prepare(
-        (state / "kafka").resolve(),
+        folder,
         java,
         host=host,
         port=port,
@@ -45,5 +46,6 @@ def kafka(
     )
     sys.stdout.write(f"{LISTENS_ON}{host}:{port}\n")
     sys.stdout.flush()
+    os.chdir(folder)
     # The broker takes this process over: signals and the exit status are its own.
-    os.execv(command[0], command)  # noqa: S606  # a list, never a shell
+    os.execve(command[0], command, java.environment)  # noqa: S606  # a list, never a shell

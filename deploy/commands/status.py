@@ -28,7 +28,7 @@ def status(
     if json_output:
         print(json.dumps(as_json(seen)))
     else:
-        show(seen, Console())
+        show(seen, Console(highlight=False, soft_wrap=True))
     sys.exit(0 if seen.ready else 1)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +14,7 @@ from cyclopts import Parameter
 
 from deploy.detached import start_detached
 from deploy.plan import CLICKHOUSE, CREDENTIALS, HOST, KAFKA, Wishes, plan
-from deploy.ports import choose_port
+from deploy.ports import choose_ports
 from deploy.stack import Stack
 from deploy.state import StateFolder, make_credentials, open_state, state_to_myself
 from deploy.steps import Event, Report, lines_to, to_all, to_pipe, to_screen
@@ -29,7 +31,9 @@ def up(
     clickhouse_port: Annotated[
         int, Parameter(help="ClickHouse's port; 0 takes a free one.")
     ] = 8123,
-    workers: Annotated[int, Parameter(help="This release has none: only 0 does something.")] = 0,
+    workers: Annotated[
+        int, Parameter(help="None in this release: a number is noted and ignored.")
+    ] = 0,
     traffic: Annotated[float, Parameter(help="Simulated events per second; 0 for none.")] = 0,
     kafka_in_memory: Annotated[
         bool, Parameter(help="A test broker instead of Kafka, where no Java can run.", negative=())
@@ -44,7 +48,7 @@ def up(
     A Kafka or ClickHouse that ANABRANCH_KAFKA__BOOTSTRAP or ANABRANCH_CLICKHOUSE__URL names is
     used, and none of our own is started in its place.
     """
-    if workers < 0 or traffic < 0:
+    if workers < 0 or not 0 <= traffic < math.inf:
         raise CommandError("--workers and --traffic count something: 0 or more")
     wishes = Wishes(port, kafka_port, clickhouse_port, traffic, kafka_in_memory)
     folder = open_state(state)
@@ -95,17 +99,25 @@ def run(folder: StateFolder, wishes: Wishes, report: Report) -> None:
     given = dict(os.environ)
     # A wrong variable stops the start before anything runs.
     settings = load_settings(given, state=folder.root)
-    configure_logs(settings.model_copy(update={"log_format": "text"}))
+    # Of this process alone, which tells by its report what goes well.
+    configure_logs(settings.model_copy(update={"log_format": "text", "log_level": "warning"}))
     if CREDENTIALS not in given:
         make_credentials(folder.credentials)
-    wishes = wishes._replace(
-        port=choose_port(HOST, wishes.port, flag="--port"),
-        kafka_port=wishes.kafka_port
-        if KAFKA in given
-        else choose_port(HOST, wishes.kafka_port, flag="--kafka-port"),
-        clickhouse_port=wishes.clickhouse_port
-        if CLICKHOUSE in given
-        else choose_port(HOST, wishes.clickhouse_port, flag="--clickhouse-port"),
-    )
+    wishes = with_ports(wishes, given)
     stack = Stack(folder, plan(folder.root, wishes, given), given, report)
     asyncio.run(stack.run())
+
+
+def with_ports(wishes: Wishes, given: Mapping[str, str]) -> Wishes:
+    """Each port that a part of ours will listen on, chosen and found free."""
+    wanted = {"--port": wishes.port}
+    if KAFKA not in given and not wishes.kafka_in_memory:  # which takes a port of its own choice
+        wanted["--kafka-port"] = wishes.kafka_port
+    if CLICKHOUSE not in given:
+        wanted["--clickhouse-port"] = wishes.clickhouse_port
+    chosen = choose_ports(HOST, wanted)
+    return wishes._replace(
+        port=chosen["--port"],
+        kafka_port=chosen.get("--kafka-port", wishes.kafka_port),
+        clickhouse_port=chosen.get("--clickhouse-port", wishes.clickhouse_port),
+    )

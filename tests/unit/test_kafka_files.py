@@ -5,7 +5,7 @@ from pathlib import Path
 
 from deploy.jar_download import maven_project
 from deploy.jars import Jar, cache_folder, locked_jars
-from deploy.kafka import properties, write_properties
+from deploy.kafka import properties
 from service.settings import EmbeddedSettings
 
 
@@ -37,11 +37,6 @@ def test_maven_project_asks_for_the_jar_without_what_it_needs() -> None:
 
 
 def test_broker_listens_on_loopback_alone_and_makes_no_topic_by_itself() -> None:
-    said = properties(Path("/state/kafka"), host="127.0.0.1", port=1, controller_port=2)
+    said = properties(host="127.0.0.1", port=1, controller_port=2)
     assert said["listeners"] == "PLAINTEXT://127.0.0.1:1,CONTROLLER://127.0.0.1:2"
     assert said["auto.create.topics.enable"] == "false"
-
-
-def test_properties_escape_what_java_would_read_as_an_escape(tmp_path: Path) -> None:
-    path = write_properties(tmp_path / "file", {"log.dirs": "C:\\data"})
-    assert path.read_text() == "log.dirs=C:\\\\data\n"

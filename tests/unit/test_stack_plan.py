@@ -54,7 +54,7 @@ def test_plan_prefers_a_kafka_that_is_there_to_the_memory_broker() -> None:
 def test_plan_adds_traffic_at_the_rate_asked_for() -> None:
     made = plan(STATE, Wishes(traffic=2.5), given={})
     assert made.traffic is not None
-    assert made.traffic.arguments == ("simulate", "--rate", "2.5")
+    assert made.traffic.arguments == ("simulate", "--state", str(STATE), "--rate", "2.5")
 
 
 def test_variables_tell_every_address_and_where_the_keys_are() -> None:
