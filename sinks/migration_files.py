@@ -19,7 +19,8 @@ from sinks.settings import ClickHouseSettings
 FOLDER = Path(__file__).parent / "migrations"
 CLUSTER_ONLY = "-- cluster only"
 PLACEHOLDERS = frozenset(
-    {"database", "cluster", "on_cluster", "local", "merge_tree", "deduplication"}
+    {"database", "cluster", "on_cluster", "local", "deduplication"}
+    | {"merge_tree", "aggregating_merge_tree", "summing_merge_tree"}
 )
 _NAME = re.compile(r"(?P<number>\d{4})_[a-z0-9_]+\.sql")
 _REPEATABLE = re.compile(
@@ -69,6 +70,8 @@ def placeholder_values(settings: ClickHouseSettings) -> dict[str, str]:
             "on_cluster": "",
             "local": "",
             "merge_tree": "MergeTree",
+            "aggregating_merge_tree": "AggregatingMergeTree",
+            "summing_merge_tree": "SummingMergeTree",
             "deduplication": f"non_replicated_deduplication_window = {window}",
         }
     return {
@@ -76,12 +79,18 @@ def placeholder_values(settings: ClickHouseSettings) -> dict[str, str]:
         "cluster": f"`{settings.cluster}`",
         "on_cluster": f" ON CLUSTER `{settings.cluster}`",
         "local": "_local",
-        # {uuid} rather than the table's name: a table made anew never meets its old self in Keeper.
-        "merge_tree": "ReplicatedMergeTree('/clickhouse/tables/{uuid}/{shard}', '{replica}')",
+        "merge_tree": _replicated("MergeTree"),
+        "aggregating_merge_tree": _replicated("AggregatingMergeTree"),
+        "summing_merge_tree": _replicated("SummingMergeTree"),
         # Tokens are forgotten after an hour unless told otherwise; a worker may be away longer.
         "deduplication": f"replicated_deduplication_window = {window}, "
         "replicated_deduplication_window_seconds = 604800",
     }
+
+
+def _replicated(engine: str) -> str:
+    # {uuid} rather than the table's name: a table made anew never meets its old self in Keeper.
+    return f"Replicated{engine}('/clickhouse/tables/{{uuid}}/{{shard}}', '{{replica}}')"
 
 
 def split(text: str) -> list[tuple[str, bool]]:

@@ -35,7 +35,7 @@ COORDINATES = {
 
 def columns(table: str) -> dict[str, tuple[str, str]]:
     """Name to type and comment, as the first statement of the table's migration has them."""
-    (migration,) = (m for m in load() if m.name.endswith(f"_{table}"))
+    (migration,) = (m for m in load() if m.name.partition("_")[2] == table)
     lines = migration.statements(ONE_NODE)[0].split("(\n", 1)[1].split("\n)\n")[0].splitlines()
     found = {}
     for line in lines:
@@ -99,17 +99,38 @@ def test_one_node_gets_plain_tables() -> None:
     assert "Replicated" not in text
     assert "Distributed" not in text
     assert "$" not in text
-    assert text.count("SETTINGS non_replicated_deduplication_window = 10000") == len(TABLES)
+    for migration in load():
+        for statement in migration.statements(ONE_NODE):
+            if statement.startswith("CREATE TABLE"):
+                assert "\nSETTINGS non_replicated_deduplication_window = 10000" in statement
 
 
 def test_a_cluster_gets_replicated_local_tables_and_a_distributed_one_over_each() -> None:
     for migration in load():
-        table = migration.name.partition("_")[2]
-        local, distributed = migration.statements(CLUSTER)
-        assert f"`demo`.{table}_local ON CLUSTER `main`" in local
-        assert "ReplicatedMergeTree('/clickhouse/tables/{uuid}/{shard}', '{replica}')" in local
-        assert "SETTINGS replicated_deduplication_window = 5000," in local
-        assert f"Distributed(`main`, `demo`, {table}_local, cityHash64(" in distributed
+        statements = [s for s in migration.statements(CLUSTER) if "MATERIALIZED VIEW" not in s]
+        for local, distributed in zip(statements[::2], statements[1::2], strict=True):
+            found = re.search(r"`demo`\.(\w+)_local ON CLUSTER `main`", local)
+            assert found is not None, local
+            assert re.search(
+                r"ENGINE = Replicated(|Aggregating|Summing)MergeTree"
+                r"\('/clickhouse/tables/\{uuid\}/\{shard\}', '\{replica\}'\)",
+                local,
+            )
+            assert "SETTINGS replicated_deduplication_window = 5000," in local
+            assert f"Distributed(`main`, `demo`, {found[1]}_local, cityHash64(" in distributed
+
+
+def test_a_view_on_a_cluster_reads_and_feeds_the_local_tables() -> None:
+    views = [
+        statement
+        for migration in load()
+        for statement in migration.statements(CLUSTER)
+        if "MATERIALIZED VIEW" in statement
+    ]
+    assert len(views) == 2
+    for view in views:
+        assert " ON CLUSTER `main`\nTO `demo`.metric_" in view
+        assert len(re.findall(r"(?:TO|FROM) `demo`\.\w+_local\b", view)) == 2
 
 
 def test_checksum_is_of_the_text_and_not_of_the_settings() -> None:
