@@ -31,6 +31,7 @@ COMMANDS = (
         "clickhouse", "deploy.commands.clickhouse:clickhouse", "Run the embedded ClickHouse alone."
     ),
     Command("service", "service.commands.service:service", "Run the HTTP service alone."),
+    Command("worker", "deploy.commands.worker:worker", "Run one worker alone."),
     Command("topics", "service.commands.topics:topics", "List the topics, or create them."),
     Command("tail", "service.commands.tail:tail", "Show a topic's events as they come."),
     Command("migrate", "service.commands.migrate:migrate", "Bring ClickHouse's tables up to date."),

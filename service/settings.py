@@ -24,6 +24,7 @@ from pydantic_settings import (
 from anabranch.settings import EmitterSettings, KafkaSettings, RegistrySettings, Section
 from service.errors import CommandError
 from sinks.settings import ClickHouseSettings
+from streams.settings import WorkerSettings
 
 PREFIX = "ANABRANCH_"
 DEFAULT_STATE = Path(".anabranch")
@@ -100,6 +101,7 @@ class Settings(BaseSettings):
     emitter: EmitterSettings = EmitterSettings()
     service: ServiceSettings = ServiceSettings()
     topics: TopicSettings = TopicSettings()
+    worker: WorkerSettings = WorkerSettings()
     embedded: EmbeddedSettings = EmbeddedSettings()
     credentials: Path | None = Field(
         None, description="A JSON file (mode 600) with a key per role and ClickHouse's password."

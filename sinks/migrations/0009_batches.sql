@@ -1,6 +1,6 @@
 -- The last row that a batch writes: when it is there, all its other rows are. Ranges of a partition and
--- epoch follow each other without gap or overlap, and rows + dead add up to what lies in Kafka between
--- them; `anabranch verify` holds the tables to that.
+-- epoch follow each other without gap or overlap, and rows + dead + skipped add up to what lies in Kafka
+-- between them; `anabranch verify` holds the tables to that.
 CREATE TABLE IF NOT EXISTS ${database}.batches${local}${on_cluster}
 (
     topic LowCardinality(String) COMMENT 'Kafka topic' CODEC(ZSTD(1)),
@@ -10,6 +10,7 @@ CREATE TABLE IF NOT EXISTS ${database}.batches${local}${on_cluster}
     last Int64 COMMENT 'Last offset of the range, inclusive' CODEC(Delta, ZSTD(1)),
     rows UInt64 COMMENT 'Events stored in the raw table' CODEC(T64, ZSTD(1)),
     dead UInt64 COMMENT 'Records that became dead letters' CODEC(T64, ZSTD(1)),
+    skipped UInt64 COMMENT 'Replays of dead letters that were left out, since another replay is stored' CODEC(T64, ZSTD(1)),
     lost UInt64 COMMENT 'Offsets of the range that Kafka had deleted before they were read' CODEC(T64, ZSTD(1)),
     min_ts Nullable(DateTime64(3, 'UTC')) COMMENT 'Earliest event time stored; null without rows' CODEC(ZSTD(1)),
     max_ts Nullable(DateTime64(3, 'UTC')) COMMENT 'Latest event time stored; null without rows' CODEC(ZSTD(1)),

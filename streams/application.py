@@ -1,0 +1,209 @@
+"""Applies ranges that are intended: decode, check, aggregate, insert in order, note the batch."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import NamedTuple, TypeVar
+
+import structlog
+
+from anabranch.registry import RegistryUnavailableError
+from sinks.writer import SinkAbandoned, SinkRejected, Writer
+from streams.dead_letters import DeadLetterTopics
+from streams.dead_limit import DeadLimit
+from streams.decoded import Decoded
+from streams.forming import Context, Formed
+from streams.kafka_log import FencedError, KafkaLog
+from streams.ledger import Range
+from streams.metrics import WorkerMetrics
+from streams.partition import Partition, committed
+from streams.reasons import BadEventReason
+from streams.refused_rows import RefusedRows
+from streams.settings import WorkerSettings
+
+log = structlog.get_logger("streams.application")
+
+_REGISTRY_RETRY_SECONDS = 1.0
+
+Result = TypeVar("Result")
+
+
+class Work(NamedTuple):
+    partition: Partition
+    range_: Range
+    fresh: bool
+    """Not intended by an earlier owner."""
+
+
+class Application:
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        writer: Writer,
+        dead_letter_topics: DeadLetterTopics,
+        limit: DeadLimit,
+        metrics: WorkerMetrics,
+        *,
+        worker: str,
+        clock: Callable[[], float],
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self.registry_problem: str | None = None
+        self._settings = settings
+        self._writer = writer
+        self._refused = RefusedRows(writer)
+        self._topics = dead_letter_topics
+        self._limit = limit
+        self._metrics = metrics
+        self._worker = worker
+        self._clock = clock
+        self._sleep = sleep
+        self._threads = ThreadPoolExecutor(settings.threads, thread_name_prefix="form")
+
+    async def apply(
+        self, work: Sequence[Work], kafka: KafkaLog, is_ours: Callable[[Partition], bool]
+    ) -> None:
+        """All at once, each partition's tables in order. The first error ends all of them."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for item in work:
+                    tasks.create_task(self._apply(item, kafka, is_ours))
+        except ExceptionGroup as errors:
+            raise _gravest(errors) from errors
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _apply(
+        self, work: Work, kafka: KafkaLog, is_ours: Callable[[Partition], bool]
+    ) -> None:
+        partition, range_, _ = work
+        topic, token = partition.place.topic, range_.token(*partition.place)
+
+        async def allowed() -> bool:
+            if not is_ours(partition):
+                return False
+            if self._clock() - partition.intended_at > self._settings.intent_age_seconds:
+                # This process may have stood still: is the intent still ours? FencedError if not.
+                begun = self._clock()
+                entry = committed(partition.known.entry)
+                await kafka.commit_entries({partition.place: entry}, partition.generation)
+                partition.intended_at = begun
+            return True
+
+        decoded = await self._decoded(work)
+        formed = await self._formed(decoded, work)
+        self._check_limit(topic, formed)
+        await self._topics.publish(
+            partition.former.plan.spec, partition.place.partition, formed.dead
+        )
+        inserts = list(formed.inserts)
+        while inserts:
+            try:
+                await self._writer.insert(inserts[0], token, allowed)
+            except SinkRejected as rejected:
+                if inserts[0].table != partition.former.plan.table:
+                    raise
+                known = len(decoded.dead)
+                decoded = await self._refused.isolate(decoded, partition, rejected, allowed)
+                refused = tuple(
+                    letter
+                    for letter in decoded.dead
+                    if letter.reason is BadEventReason.REFUSED_BY_STORE
+                )
+                assert len(refused) == len(decoded.dead) - known
+                await self._topics.publish(
+                    partition.former.plan.spec, partition.place.partition, refused
+                )
+                # Their own token: the dead letters found before them are stored already.
+                letters = partition.former.dead_letters(refused, self._context(work))
+                await self._writer.insert(letters, f"{token}:refused", allowed)
+                formed = await self._formed(decoded, work)
+                inserts = [i for i in formed.inserts if i.table != letters.table]
+            else:
+                del inserts[0]
+        self._done(work, formed)
+
+    async def _decoded(self, work: Work) -> Decoded:
+        partition, range_, _ = work
+        batches = partition.intake.of_range(range_)
+        readable_to = partition.known.readable_to(range_)
+        while True:
+            try:
+                decoded = await self._in_thread(
+                    partition.former.decode, batches, range_, readable_to
+                )
+            except RegistryUnavailableError as error:
+                if self.registry_problem is None:
+                    log.warning(
+                        "the schema registry does not answer; trying again", problem=str(error)
+                    )
+                self.registry_problem = str(error)
+                await self._sleep(_REGISTRY_RETRY_SECONDS)
+            else:
+                self.registry_problem = None
+                return decoded
+
+    async def _formed(self, decoded: Decoded, work: Work) -> Formed:
+        with self._metrics.form_seconds.labels(work.partition.place.topic).time():
+            return await self._in_thread(
+                work.partition.former.form, decoded, work.range_, self._context(work)
+            )
+
+    def _context(self, work: Work) -> Context:
+        partition = work.partition
+        return Context(
+            partition=partition.place.partition,
+            applied_at=datetime.now(UTC),
+            worker=self._worker,
+            highest_before_ms=partition.highest_ms,
+            grace_ms=int(self._settings.grace_seconds * 1000),
+            lost=partition.known.lost(work.range_),
+        )
+
+    async def _in_thread(self, function: Callable[..., Result], *arguments: object) -> Result:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, lambda: function(*arguments))
+
+    def _check_limit(self, topic: str, formed: Formed) -> None:
+        example = formed.dead[-1].detail if formed.dead else ""
+        count = formed.rows + len(formed.dead)
+        self._limit.count(topic, count, len(formed.dead), example, self._clock())
+
+    def _done(self, work: Work, formed: Formed) -> None:
+        partition, range_, _ = work
+        topic, metrics = partition.place.topic, self._metrics
+        lost = partition.known.lost(range_)
+        partition.known.now_inserted(range_)
+        if formed.highest_ms is not None:
+            now_ms = int(time.time() * 1000)
+            highest = max(partition.highest_ms or 0, min(formed.highest_ms, now_ms))
+            partition.highest_ms = highest
+            metrics.watermark.labels(*map(str, partition.place)).set(highest / 1000)
+        metrics.records.labels(topic, "stored").inc(formed.rows)
+        metrics.batch_rows.labels(topic).observe(formed.rows)
+        metrics.late.labels(topic).inc(formed.late)
+        if lost:
+            metrics.lost.labels(topic).inc(lost)
+        for letter in formed.dead:
+            metrics.records.labels(topic, "dead").inc()
+            metrics.dead.labels(topic, letter.reason).inc()
+        for appended in (formed.oldest_append_ms, formed.newest_append_ms):
+            if appended is not None:
+                metrics.age_seconds.labels(topic).observe(max(0, time.time() - appended / 1000))
+
+
+def _gravest(errors: ExceptionGroup[Exception]) -> Exception:
+    """What ends the worker goes before what only ends the cycle."""
+    passing, grave = errors.split((FencedError, SinkAbandoned))
+    group = grave or passing
+    while isinstance(group, ExceptionGroup):
+        first: Exception = group.exceptions[0]
+        if not isinstance(first, ExceptionGroup):
+            return first
+        group = first
+    raise AssertionError("a group without errors")

@@ -1,0 +1,159 @@
+"""Records that can never succeed: how they are told of, in their topic and in their table."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
+from importlib.metadata import version
+
+import pyarrow as pa
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from anabranch.settings import KafkaSettings
+from schemas.topics import TopicSpec
+from streams.connection import client_options
+from streams.decoded import DeadRecord
+
+log = structlog.get_logger("streams.dead_letters")
+
+WORKER_VERSION = version("anabranch")
+_DETAIL_LENGTH = 512
+_RETRY_SECONDS = 1.0
+_UTC_MS = pa.timestamp("ms", "UTC")
+_ROWS = pa.schema(
+    [
+        ("topic", pa.string()),
+        ("partition", pa.int32()),
+        ("offset", pa.int64()),
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+        ("key", pa.binary()),
+        ("value", pa.binary()),
+        ("headers", pa.list_(pa.struct([("name", pa.binary()), ("value", pa.binary())]))),
+        ("schema_id", pa.int64()),
+        ("timestamp", _UTC_MS),
+        ("died_at", _UTC_MS),
+        ("worker", pa.string()),
+        ("worker_version", pa.string()),
+    ]
+)
+
+
+def dead_letter_rows(
+    topic: str, partition: int, dead: Sequence[DeadRecord], died_at: datetime, worker: str
+) -> pa.Table:
+    columns = {
+        "topic": [topic] * len(dead),
+        "partition": [partition] * len(dead),
+        "offset": [record.offset for record in dead],
+        "reason": [str(record.reason) for record in dead],
+        "detail": [record.detail for record in dead],
+        "key": [record.key for record in dead],
+        "value": [record.value for record in dead],
+        "headers": [
+            [
+                {"name": name.encode("utf-8", "surrogateescape"), "value": value or b""}
+                for name, value in record.headers
+            ]
+            for record in dead
+        ],
+        "schema_id": [record.schema_id for record in dead],
+        "timestamp": [record.timestamp_ms for record in dead],
+        "died_at": [died_at] * len(dead),
+        "worker": [worker] * len(dead),
+        "worker_version": [WORKER_VERSION] * len(dead),
+    }
+    arrays = [pa.array(columns[field.name], field.type) for field in _ROWS]
+    return pa.Table.from_arrays(arrays, schema=_ROWS)
+
+
+def dead_letter_headers(
+    topic: str, partition: int, record: DeadRecord
+) -> list[tuple[str, bytes | None]]:
+    """New headers behind the record's own, which stay as they were."""
+    return [
+        *record.headers,
+        ("dlq.reason", str(record.reason).encode()),
+        ("dlq.detail", record.detail[:_DETAIL_LENGTH].encode("utf-8", "replace")),
+        ("dlq.topic", topic.encode()),
+        ("dlq.partition", str(partition).encode()),
+        ("dlq.offset", str(record.offset).encode()),
+        ("dlq.schema_id", b"" if record.schema_id is None else str(record.schema_id).encode()),
+        ("dlq.worker_version", WORKER_VERSION.encode()),
+    ]
+
+
+class DeadLetterTopics:
+    """Writes dead letters to the topics beside their sources, at least once.
+
+    A batch that is formed again after a crash is told of again: `dlq.topic`, `dlq.partition` and
+    `dlq.offset` say that it is the same one. The table has each once.
+    """
+
+    def __init__(
+        self, kafka: KafkaSettings, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    ) -> None:
+        self._kafka = kafka
+        self._sleep = sleep
+        self._producer: AIOKafkaProducer | None = None
+
+    async def publish(self, spec: TopicSpec, partition: int, dead: Sequence[DeadRecord]) -> None:
+        """Return once Kafka has them, however long that takes."""
+        assert spec.dead_letters is not None
+        waiting = list(dead)
+        while waiting:
+            try:
+                producer = await self._started()
+                acknowledged = [
+                    await producer.send(
+                        spec.dead_letters,
+                        key=record.key,
+                        value=record.value,
+                        headers=dead_letter_headers(spec.name, partition, record),
+                    )
+                    for record in waiting
+                ]
+                answers = await asyncio.gather(*acknowledged, return_exceptions=True)
+            except (KafkaError, OSError) as error:
+                answers = [error] * len(waiting)
+            failed = [
+                record
+                for record, answer in zip(waiting, answers, strict=True)
+                if isinstance(answer, BaseException)
+            ]
+            if failed:
+                problem = next(a for a in answers if isinstance(a, BaseException))
+                if not isinstance(problem, (KafkaError, OSError)):
+                    raise problem
+                log.warning(
+                    "dead letters cannot be written; trying again",
+                    topic=spec.dead_letters,
+                    waiting=len(failed),
+                    problem=repr(problem),
+                )
+                await self._sleep(_RETRY_SECONDS)
+            waiting = failed
+
+    async def close(self) -> None:
+        if self._producer is not None:
+            await self._producer.stop()
+
+    async def _started(self) -> AIOKafkaProducer:
+        if self._producer is None:
+            producer = AIOKafkaProducer(
+                client_id="anabranch-dead-letters",
+                acks="all",
+                enable_idempotence=True,
+                max_request_size=8 << 20,
+                **client_options(self._kafka),
+            )
+            try:
+                await producer.start()
+            except (KafkaError, OSError):
+                await producer.stop()
+                raise
+            self._producer = producer
+        return self._producer

@@ -1,0 +1,242 @@
+"""From the record batches of a range to the inserts that apply it: decoded, checked, aggregated.
+
+Takes no clock that decides: the same bytes give the same rows, whoever forms them and when. What
+names the time and the worker is told, and only says who applied what.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from anabranch.fields import Event
+from analysis import windows
+from schemas.topics import EXPOSURES, INVITES, OUTCOMES, TURN_METRICS, TopicSpec
+from sinks.writer import Insert
+from streams.columns import Columns
+from streams.dead_letters import dead_letter_rows
+from streams.decoded import DeadRecord, Decoded
+from streams.ledger import Range
+from streams.record_batches import RecordBatch
+from streams.validation import validate
+
+BATCHES, RESTATEMENTS, DEAD_LETTERS = "batches", "restatements", "dead_letters"
+
+Aggregate = Callable[[pl.DataFrame], pa.Table]
+
+
+class Plan(NamedTuple):
+    """What becomes of a topic's events, in the order in which it is inserted."""
+
+    spec: TopicSpec
+    table: str
+    aggregates: tuple[tuple[str, Aggregate], ...]
+
+    def with_unit_sums(self, wanted: bool) -> Plan:
+        kept = tuple(pair for pair in self.aggregates if wanted or not pair[0].startswith("unit_"))
+        return self._replace(aggregates=kept)
+
+
+PLANS = (
+    Plan(
+        EXPOSURES,
+        "exposures",
+        (
+            ("metric_windows", windows.windows_of_exposures),
+            ("unit_exposures", windows.unit_exposures),
+        ),
+    ),
+    Plan(
+        TURN_METRICS,
+        "turn_metrics",
+        (
+            ("metric_windows", windows.windows_of_turns),
+            ("unit_metrics", windows.unit_metrics),
+        ),
+    ),
+    Plan(
+        INVITES,
+        "invites",
+        (
+            ("metric_windows", windows.windows_of_invites),
+            ("invite_units", windows.invite_units),
+        ),
+    ),
+    Plan(OUTCOMES, "outcomes", (("metric_windows", windows.windows_of_outcomes),)),
+)
+
+
+class Context(NamedTuple):
+    """What a batch is told, and its rows tell."""
+
+    partition: int
+    applied_at: datetime
+    worker: str
+    highest_before_ms: int | None
+    """The highest event time of the partition before this batch; None before its first."""
+    grace_ms: int
+    lost: int = 0
+
+
+class Formed(NamedTuple):
+    inserts: tuple[Insert, ...]
+    """The row in `batches` last: when it is there, all the others are."""
+    dead: tuple[DeadRecord, ...]
+    rows: int
+    late: int
+    highest_ms: int | None
+    """Event time."""
+    oldest_append_ms: int | None
+    newest_append_ms: int | None
+
+
+class Former:
+    """One topic's."""
+
+    def __init__(self, plan: Plan, kind: type[Event], columns: Columns) -> None:
+        self.plan = plan
+        self._kind = kind
+        self._columns = columns
+
+    def decode(self, batches: Sequence[RecordBatch], range_: Range, readable_to: int) -> Decoded:
+        """Raises RegistryUnavailableError: then nothing is decided about the range yet."""
+        decoded = self._columns.decode(batches, range_.first, readable_to)
+        return validate(self._kind, decoded)
+
+    def form(self, decoded: Decoded, range_: Range, context: Context) -> Formed:
+        frame, dead = decoded.frame, tuple(decoded.dead)
+        topic = self.plan.spec.name
+        inserts = []
+        if dead:
+            inserts.append(self.dead_letters(dead, context))
+        late = 0
+        if len(frame):
+            inserts.append(parquet(self.plan.table, raw_rows(frame, topic, context.partition)))
+            for table, aggregate in self.plan.aggregates:
+                rows = aggregate(frame)
+                if len(rows):
+                    inserts.append(parquet(table, rows))
+            restated = windows.restatements(frame, context.highest_before_ms, context.grace_ms)
+            if len(restated):
+                late = int(pa.compute.sum(restated["events"]).as_py())
+                inserts.append(parquet(RESTATEMENTS, _placed(restated, topic, range_, context)))
+        inserts.append(parquet(BATCHES, self._batch_row(frame, dead, range_, context)))
+        appended = _appended(frame, dead)
+        return Formed(
+            inserts=tuple(inserts),
+            dead=dead,
+            rows=len(frame),
+            late=late,
+            highest_ms=_number(frame["ts"].max()),
+            oldest_append_ms=min(appended, default=None),
+            newest_append_ms=max(appended, default=None),
+        )
+
+    def dead_letters(self, dead: Sequence[DeadRecord], context: Context) -> Insert:
+        topic, partition = self.plan.spec.name, context.partition
+        rows = dead_letter_rows(topic, partition, dead, context.applied_at, context.worker)
+        return parquet(DEAD_LETTERS, rows)
+
+    def _batch_row(
+        self, frame: pl.DataFrame, dead: Sequence[DeadRecord], range_: Range, context: Context
+    ) -> pa.Table:
+        appended = _appended(frame, dead)
+        row = {
+            "topic": self.plan.spec.name,
+            "partition": context.partition,
+            "epoch": range_.epoch,
+            "first": range_.first,
+            "last": range_.last,
+            "rows": len(frame),
+            "dead": len(dead),
+            "lost": context.lost,
+            "min_ts": _moment(_number(frame["ts"].min())),
+            "max_ts": _moment(_number(frame["ts"].max())),
+            "min_append": _moment(min(appended, default=None)),
+            "max_append": _moment(max(appended, default=None)),
+            "applied_at": context.applied_at,
+            "worker": context.worker,
+        }
+        return pa.Table.from_pylist([row], schema=_BATCHES)
+
+
+_UTC_MS = pa.timestamp("ms", "UTC")
+_BATCHES = pa.schema(
+    [
+        ("topic", pa.string()),
+        ("partition", pa.int32()),
+        ("epoch", pa.string()),
+        ("first", pa.int64()),
+        ("last", pa.int64()),
+        ("rows", pa.uint64()),
+        ("dead", pa.uint64()),
+        ("lost", pa.uint64()),
+        ("min_ts", _UTC_MS),
+        ("max_ts", _UTC_MS),
+        ("min_append", _UTC_MS),
+        ("max_append", _UTC_MS),
+        ("applied_at", _UTC_MS),
+        ("worker", pa.string()),
+    ]
+)
+
+
+def raw_rows(frame: pl.DataFrame, topic: str, partition: int) -> pa.Table:
+    """The event's fields and its coordinates."""
+    rows = frame.drop("_timestamp").with_columns(
+        pl.col("ts").cast(pl.Datetime("ms", "UTC")),
+        pl.lit(topic).alias("_topic"),
+        pl.lit(partition, pl.Int32).alias("_partition"),
+    )
+    return rows.to_arrow(compat_level=pl.CompatLevel.oldest())
+
+
+def parquet(table: str, rows: pa.Table) -> Insert:
+    """One row group, so that it arrives as one block."""
+    out = io.BytesIO()
+    pq.write_table(
+        rows,
+        out,
+        row_group_size=max(1, len(rows)),
+        compression="none",
+        use_dictionary=False,
+        write_statistics=False,
+        store_schema=False,
+    )
+    return Insert(table, "Parquet", out.getvalue(), len(rows))
+
+
+def _placed(rows: pa.Table, topic: str, range_: Range, context: Context) -> pa.Table:
+    """With the columns that say which batch it was."""
+    columns: tuple[tuple[str, Any, pa.DataType], ...] = (
+        ("topic", topic, pa.string()),
+        ("partition", context.partition, pa.int32()),
+        ("first", range_.first, pa.int64()),
+        ("last", range_.last, pa.int64()),
+        ("applied_at", context.applied_at, _UTC_MS),
+        ("worker", context.worker, pa.string()),
+    )
+    for name, value, kind in columns:
+        rows = rows.append_column(name, pa.repeat(pa.scalar(value, kind), len(rows)))
+    return rows
+
+
+def _appended(frame: pl.DataFrame, dead: Sequence[DeadRecord]) -> list[int]:
+    times = [record.timestamp_ms for record in dead]
+    if len(frame):
+        times += [int(frame["_timestamp"].min()), int(frame["_timestamp"].max())]  # type: ignore[arg-type]
+    return times
+
+
+def _number(value: Any) -> int | None:
+    return None if value is None else int(value)
+
+
+def _moment(milliseconds: int | None) -> datetime | None:
+    return None if milliseconds is None else datetime.fromtimestamp(milliseconds / 1000, UTC)

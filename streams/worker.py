@@ -1,0 +1,201 @@
+"""A worker: the app, the pipeline and all it needs, put together in one place, and its life."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, cast
+
+import structlog
+from aiokafka.errors import KafkaError
+from faust.types import TP
+
+from anabranch.events import EVENT_TYPES
+from anabranch.fields import Event
+from anabranch.registry import Registry
+from anabranch.settings import KafkaSettings, RegistrySettings
+from sinks.settings import ClickHouseSettings
+from sinks.writer import SinkRejected, Writer
+from streams.agents import AGENTS
+from streams.app import build_app
+from streams.application import Application
+from streams.columns import Columns
+from streams.dead_letters import DeadLetterTopics
+from streams.dead_limit import DeadLimit, TooManyDeadError
+from streams.forming import PLANS, Former
+from streams.kafka_log import TopicPartition
+from streams.metrics import WorkerMetrics
+from streams.pipeline import Pipeline
+from streams.settings import WorkerSettings
+from streams.taking_up import TakingUp
+from streams.transport import Consumer
+
+log = structlog.get_logger("streams.worker")
+
+_WATCH_SECONDS = 1.0
+_STOP_SECONDS = 20.0
+
+
+class WorkerError(Exception):
+    """The worker cannot go on. The text says why, and what to do."""
+
+
+def boot_clock() -> Callable[[], float]:
+    """Monotonic, and goes on while the machine sleeps: an intent ages meanwhile, too."""
+    clock_id = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+    return lambda: time.clock_gettime(clock_id)
+
+
+class Worker:
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        kafka: KafkaSettings,
+        clickhouse: ClickHouseSettings,
+        registry: RegistrySettings,
+    ) -> None:
+        self.metrics = WorkerMetrics()
+        self.name = settings.name or f"{socket.gethostname()}-{os.getpid()}"
+        self._settings = settings
+        clock = boot_clock()
+        self._clock = clock
+        self.writer = Writer(clickhouse, self.metrics)
+        self._dead_letters = DeadLetterTopics(kafka)
+        self.application = Application(
+            settings,
+            self.writer,
+            self._dead_letters,
+            DeadLimit(settings.dead_share, settings.dead_at_least),
+            self.metrics,
+            worker=self.name,
+            clock=clock,
+        )
+        schemas = Registry(registry)
+        plans = [plan.with_unit_sums(settings.unit_sums) for plan in PLANS]
+        self.pipeline = Pipeline(
+            settings,
+            {
+                plan.spec.name: Former(
+                    plan, kind_of(plan.spec.name), Columns(plan.spec, schemas.schema)
+                )
+                for plan in plans
+            },
+            TakingUp(self.writer, self.metrics),
+            self.application,
+            self.metrics,
+            clock,
+        )
+        self.app = build_app(settings, kafka)
+        for agent in AGENTS:
+            agent(self.app, self.pipeline.accept)
+        self.app.on_partitions_assigned.connect(cast(Any, self._on_assigned))
+        self.app.on_partitions_revoked.connect(cast(Any, self._on_revoked))
+        self._left = False
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until told to stop, which drains what is intended. WorkerError: it cannot go on."""
+        pipeline = asyncio.create_task(self.pipeline.run(), name="pipeline")
+        watch = asyncio.create_task(self._watch(), name="watch")
+        start = asyncio.create_task(self.app.start(), name="faust")
+        stopping = asyncio.create_task(stop.wait(), name="stop")
+        try:
+            ends = {pipeline, watch, stopping}
+            done, _ = await asyncio.wait({*ends, start}, return_when=asyncio.FIRST_COMPLETED)
+            while done == {start}:  # its start ended well, and the worker lives
+                await start
+                done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            for task in done - {stopping}:
+                await _ended(task)
+        finally:
+            await self._stop((pipeline, watch, start, stopping))
+
+    async def _stop(self, tasks: Iterable[asyncio.Future[Any]]) -> None:
+        log.info("stopping")
+        self._left = True
+        try:
+            async with asyncio.timeout(_STOP_SECONDS + self._settings.drain_seconds):
+                await self.pipeline.drain()
+                await self.app.stop()
+        except TimeoutError:
+            log.warning("the stop took too long and was cut short")
+        for task in tasks:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await task
+        self.application.close()
+        await self._dead_letters.close()
+        await self.writer.close()
+
+    async def _on_assigned(self, app: Any, assigned: Iterable[TP], **_: Any) -> None:
+        if not self._left:
+            places = [TopicPartition(*place) for place in assigned]
+            self.pipeline.assign(places, self._consumer)
+
+    async def _on_revoked(self, app: Any, revoked: Iterable[TP], **_: Any) -> None:
+        await self.pipeline.revoke()
+
+    @property
+    def _consumer(self) -> Consumer:
+        return cast(Consumer, cast(Any, self.app.consumer))
+
+    async def _watch(self) -> None:
+        """Figures that are read rather than counted, and the end of Faust when it has crashed."""
+        while True:
+            await asyncio.sleep(_WATCH_SECONDS)
+            if self.app.crashed:
+                raise WorkerError(f"Faust ended: {self.app.crash_reason!r}")
+            waiting = 0
+            for place, partition in self.pipeline.partitions.items():
+                waiting += partition.intake.bytes
+                end = self._consumer.end(place)
+                if partition.ledger is not None and end is not None:
+                    lag = max(0, end - partition.ledger.next)
+                    self.metrics.lag.labels(*map(str, place)).set(lag)
+            self.metrics.waiting_bytes.set(waiting)
+
+    @property
+    def stalled_seconds(self) -> float:
+        """How long something has waited while nothing was applied and ClickHouse answered."""
+        if not any(p.intake.rows for p in self.pipeline.partitions.values()):
+            return 0.0
+        if self.writer.circuit.problem or self.application.registry_problem:
+            return 0.0
+        return self._clock() - self.pipeline.progressed_at
+
+    def problems(self) -> dict[str, str | None]:
+        """What stands in the way, by dependency; None where nothing does."""
+        assigned = bool(self.pipeline.partitions)
+        return {
+            "kafka": None if assigned else "no partition is assigned (yet)",
+            "clickhouse": self.writer.circuit.problem,
+            "registry": self.application.registry_problem,
+        }
+
+    def shown_partitions(self) -> list[dict[str, object]]:
+        return [
+            {
+                "topic": place.topic,
+                "partition": place.partition,
+                "next": partition.ledger.next if partition.ledger else None,
+                "intended": partition.ledger.intended if partition.ledger else None,
+                "waiting": partition.intake.rows,
+            }
+            for place, partition in sorted(self.pipeline.partitions.items())
+        ]
+
+
+async def _ended(task: asyncio.Future[Any]) -> None:
+    try:
+        await task
+    except (TooManyDeadError, SinkRejected) as error:
+        raise WorkerError(str(error)) from error
+    except KafkaError as error:
+        raise WorkerError(f"Kafka refused for good: {error!r}") from error
+
+
+def kind_of(topic: str) -> type[Event]:
+    return next(kind for kind in EVENT_TYPES.values() if topic == kind.TOPIC)
