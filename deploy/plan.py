@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -33,6 +34,9 @@ class Wishes(NamedTuple):
     clickhouse_port: int = 8123
     traffic: float = 0
     kafka_in_memory: bool = False
+    workers: int = 1
+    worker_ports: tuple[int, ...] = ()
+    """Of each worker's metrics and health; chosen when the start is certain."""
 
 
 class Addresses(NamedTuple):
@@ -48,6 +52,8 @@ class Plan(NamedTuple):
     kafka: Part | None
     clickhouse: Part | None
     service: Part
+    workers: tuple[tuple[Part, str], ...]
+    """Each with the address of its metrics and health."""
     traffic: Part | None
     kafka_in_memory: bool = False  # its address is known only once it runs
 
@@ -73,6 +79,10 @@ def plan(state: Path, wishes: Wishes, given: Mapping[str, str]) -> Plan:
             ("service", "--state", str(state), "--host", HOST, "--port", str(wishes.port)),
             stop_seconds=25,  # of which running requests get 15
         ),
+        workers=tuple(
+            (worker_part(state, number, port), f"http://{HOST}:{port}")
+            for number, port in enumerate(wishes.worker_ports, start=1)
+        ),
         traffic=Part(
             "traffic",
             ("simulate", "--state", str(state), "--rate", str(wishes.traffic)),
@@ -90,6 +100,14 @@ def kafka_part(state: Path, wishes: Wishes) -> Part:
         return Part("kafka", ("kafka", "--in-memory"), stop_seconds=5, restarts=False)
     arguments = ("kafka", "--state", str(state), "--port", str(wishes.kafka_port))
     return Part("kafka", arguments, stop_seconds=30)
+
+
+def worker_part(state: Path, number: int, port: int) -> Part:
+    # The same over restarts, and with it the worker's place in the group; of this stack alone, for
+    # two of one name on one Kafka would push each other out.
+    name = f"worker-{number}-{hashlib.sha256(str(state).encode()).hexdigest()[:6]}"
+    arguments = ("worker", "--state", str(state), "--name", name, "--port", str(port))
+    return Part(f"worker-{number}", arguments, stop_seconds=35)  # what is intended gets 10 of them
 
 
 def variables(addresses: Addresses, credentials: Path, given: Mapping[str, str]) -> dict[str, str]:

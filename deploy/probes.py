@@ -48,6 +48,11 @@ def hosts_and_ports(bootstrap: str) -> list[tuple[str, int]]:
     return found
 
 
+async def worker_answers(url: str) -> str | None:
+    """Whether it has its partitions."""
+    return await http_answers(f"{url}/readyz")
+
+
 async def clickhouse_answers(url: str) -> str | None:
     return await http_answers(f"{url.rstrip('/')}/ping")
 

@@ -19,7 +19,7 @@ from deploy.java import find_java
 from deploy.kafka import LISTENS_ON
 from deploy.memory_broker import LIMITS
 from deploy.plan import CREDENTIALS, Part, Plan, variables
-from deploy.probes import clickhouse_answers, kafka_answers, service_answers
+from deploy.probes import clickhouse_answers, kafka_answers, service_answers, worker_answers
 from deploy.processes import PartProcess
 from deploy.restarts import USUAL, RestartRule
 from deploy.state import StackRecord, StateError, StateFolder, start_time, write_record
@@ -100,6 +100,12 @@ class Stack:
         with step(self._report, "Service"):
             self._run_part(tasks, self._plan.service)
             await answered(service_answers, self._addresses.service)
+        if self._plan.workers:
+            with step(self._report, "Workers"):
+                for part, _ in self._plan.workers:
+                    self._run_part(tasks, part)
+                for _, address in self._plan.workers:
+                    await answered(worker_answers, address)
         if self._plan.traffic is not None:
             self._run_part(tasks, self._plan.traffic)
         self._report(Event("ready", self._summary()))
@@ -169,12 +175,11 @@ class Stack:
         return process
 
     async def _stop_parts(self) -> None:
-        # Kafka and ClickHouse were started side by side, and end so, after all that uses them.
-        stores = [part for part in self._parts if part.part.name in {"kafka", "clickhouse"}]
-        for part in reversed(self._parts):
-            if part not in stores:
-                await part.stop()
-        await asyncio.gather(*(part.stop() for part in stores))
+        # Traffic first, the stores after all that uses them; what was started side by side ends so.
+        workers = {part.name for part, _ in self._plan.workers}
+        for names in ({"traffic"}, workers, {"service"}, {"kafka", "clickhouse"}):
+            parts = [part for part in self._parts if part.part.name in names]
+            await asyncio.gather(*(part.stop() for part in parts))
 
     def _variables(self) -> dict[str, str]:
         return variables(self._addresses, self._credentials, self._given)
@@ -204,9 +209,16 @@ class Stack:
             f"  service      {service}   (documentation: {service}/docs)\n"
             f"  kafka        {kafka}\n"
             f"  clickhouse   {clickhouse}\n"
+            f"{self._worker_lines()}"
             f"  keys         {self._credentials}\n"
             f"  logs         {self._state.logs}\n"
             f"  to stop it   Ctrl-C, or: anabranch down --state {self._state.root}"
+        )
+
+    def _worker_lines(self) -> str:
+        return "".join(
+            f"  {part.name:<12} {address}   (/metrics, /readyz)\n"
+            for part, address in self._plan.workers
         )
 
 

@@ -22,7 +22,7 @@ class TopicSpec(NamedTuple):
     """The field whose value is the Kafka key, which decides the partition."""
     description: str
     retention: timedelta | None
-    """How long Kafka keeps a record after its producer's send time; None is for good."""
+    """How long Kafka keeps a record after it came; None is for good."""
     partitions: Literal["setting"] | int = "setting"
     """The count of a new topic: the setting `topics.partitions`, or a fixed one."""
     compacted: bool = False
@@ -44,7 +44,8 @@ class TopicSpec(NamedTuple):
             "cleanup.policy": "compact" if self.compacted else "delete",
             "compression.type": "producer",
             "max.message.bytes": str(self.max_batch_bytes),
-            "message.timestamp.type": "CreateTime",
+            # The broker's clock: validation and freshness count on it, `ts` has the sender's.
+            "message.timestamp.type": "LogAppendTime",
             # With three replicas one may be away; with acks=all a write is then on two disks.
             "min.insync.replicas": "2" if replication >= 3 else "1",
             "retention.ms": str(_milliseconds(self.retention)),

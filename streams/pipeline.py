@@ -59,6 +59,8 @@ class Pipeline:
         self._resting = False
         self._cycle: asyncio.Task[bool] | None = None
         self._revoked_at: float | None = None
+        self.joined = False
+        """Whether the group has given this worker its share, be it nothing."""
         self.progressed_at = clock()
         """When something was last applied, or nothing was left to apply."""
 
@@ -69,7 +71,7 @@ class Pipeline:
     def assign(self, places: Iterable[TopicPartition], kafka: KafkaLog) -> None:
         self._log = kafka
         self._partitions = {place: Partition(place, self._formers[place.topic]) for place in places}
-        self._resting = False
+        self._resting, self.joined = False, True
         self._metrics.rebalances.inc()
         self._metrics.partitions.set(len(self._partitions))
         self.progressed_at = self._clock()
@@ -77,7 +79,7 @@ class Pipeline:
 
     async def revoke(self) -> None:
         """Return when nothing is under way any more and Kafka has been told, or time is up."""
-        self._resting = True
+        self._resting, self.joined = True, False
         self._revoked_at = self._clock() if self._partitions else self._revoked_at
         await self._finish()
         for place in self._partitions:

@@ -168,9 +168,8 @@ class Worker:
 
     def problems(self) -> dict[str, str | None]:
         """What stands in the way, by dependency; None where nothing does."""
-        assigned = bool(self.pipeline.partitions)
         return {
-            "kafka": None if assigned else "no partition is assigned (yet)",
+            "kafka": None if self.pipeline.joined else "the group has not given it its share yet",
             "clickhouse": self.writer.circuit.problem,
             "registry": self.application.registry_problem,
         }

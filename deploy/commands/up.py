@@ -32,8 +32,8 @@ def up(
         int, Parameter(help="ClickHouse's port; 0 takes a free one.")
     ] = 8123,
     workers: Annotated[
-        int, Parameter(help="None in this release: a number is noted and ignored.")
-    ] = 0,
+        int, Parameter(help="Workers that move events into ClickHouse; 0 leaves them in Kafka.")
+    ] = 1,
     traffic: Annotated[float, Parameter(help="Simulated events per second; 0 for none.")] = 0,
     kafka_in_memory: Annotated[
         bool, Parameter(help="A test broker instead of Kafka, where no Java can run.", negative=())
@@ -50,39 +50,37 @@ def up(
     """
     if workers < 0 or not 0 <= traffic < math.inf:
         raise CommandError("--workers and --traffic count something: 0 or more")
-    wishes = Wishes(port, kafka_port, clickhouse_port, traffic, kafka_in_memory)
+    wishes = Wishes(port, kafka_port, clickhouse_port, traffic, kafka_in_memory, workers)
     folder = open_state(state)
     if detach:
-        start_detached(folder, as_arguments(folder, wishes, workers), to_screen())
+        start_detached(folder, as_arguments(folder, wishes), to_screen())
     elif report_to is None:
-        run_and_log(folder, wishes, to_screen(), workers)
+        run_and_log(folder, wishes, to_screen())
     else:
         try:
-            run_and_log(folder, wishes, to_pipe(report_to), workers)
+            run_and_log(folder, wishes, to_pipe(report_to))
         except CommandError as error:
             raise SystemExit(error.status) from error  # told by the pipe and the log
 
 
-def as_arguments(folder: StateFolder, wishes: Wishes, workers: int) -> list[str]:
+def as_arguments(folder: StateFolder, wishes: Wishes) -> list[str]:
     given = {
         "--state": folder.root,
         "--port": wishes.port,
         "--kafka-port": wishes.kafka_port,
         "--clickhouse-port": wishes.clickhouse_port,
-        "--workers": workers,
+        "--workers": wishes.workers,
         "--traffic": wishes.traffic,
     }
     in_memory = ["--kafka-in-memory"] if wishes.kafka_in_memory else []
     return [*(str(word) for pair in given.items() for word in pair), *in_memory]
 
 
-def run_and_log(folder: StateFolder, wishes: Wishes, screen: Report, workers: int) -> None:
+def run_and_log(folder: StateFolder, wishes: Wishes, screen: Report) -> None:
     with (folder.logs / "stack.log").open("a") as log:
         report = to_all(screen, lines_to(log, now, with_failure=True))
         try:
             with state_to_myself(folder):
-                if workers:
-                    report(Event("says", "this release has no workers: none is started"))
                 run(folder, wishes, report)
         except CommandError as error:
             report(Event("failed", str(error)))
@@ -115,9 +113,11 @@ def with_ports(wishes: Wishes, given: Mapping[str, str]) -> Wishes:
         wanted["--kafka-port"] = wishes.kafka_port
     if CLICKHOUSE not in given:
         wanted["--clickhouse-port"] = wishes.clickhouse_port
-    chosen = choose_ports(HOST, wanted)
+    workers = [f"worker {number}" for number in range(1, wishes.workers + 1)]
+    chosen = choose_ports(HOST, {**wanted, **dict.fromkeys(workers, 0)})
     return wishes._replace(
         port=chosen["--port"],
         kafka_port=chosen.get("--kafka-port", wishes.kafka_port),
         clickhouse_port=chosen.get("--clickhouse-port", wishes.clickhouse_port),
+        worker_ports=tuple(chosen[worker] for worker in workers),
     )

@@ -51,6 +51,16 @@ def test_plan_prefers_a_kafka_that_is_there_to_the_memory_broker() -> None:
     assert made.kafka is None
 
 
+def test_plan_names_each_worker_alike_over_restarts_and_apart_from_another_stacks() -> None:
+    made = plan(STATE, Wishes(worker_ports=(7, 8)), given={})
+    assert [part.name for part, _ in made.workers] == ["worker-1", "worker-2"]
+    assert [address for _, address in made.workers] == ["http://127.0.0.1:7", "http://127.0.0.1:8"]
+    again = plan(STATE, Wishes(worker_ports=(9,)), given={})
+    elsewhere = plan(Path("/other"), Wishes(worker_ports=(7,)), given={})
+    names = [made.workers[0][0].arguments[4] for made in (made, again, elsewhere)]
+    assert names[0] == names[1] != names[2]
+
+
 def test_plan_adds_traffic_at_the_rate_asked_for() -> None:
     made = plan(STATE, Wishes(traffic=2.5), given={})
     assert made.traffic is not None

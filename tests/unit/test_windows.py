@@ -291,6 +291,21 @@ def test_rows_equal_the_oracle_and_those_of_two_parts_add_up_to_them(
     assert_rows(table_of, expected(drawn), keys, pl.DataFrame(drawn, schema=schema), cut)
 
 
+def test_first_exposure_is_the_least_in_any_order_when_times_are_equal() -> None:
+    one = {"ts": START_MS, "experiment": "a", "version": 1, "variation": "b", "unit": "c"}
+    least = one | {"locale": "d", "attributes": [{"name": "e", "value": "f"}]}
+    for greater in (
+        {"version": 2, "variation": "a"},
+        {"variation": "c", "locale": "a"},
+        {"locale": "e", "attributes": []},
+        {"attributes": [{"name": "e", "value": "g"}]},
+        {"attributes": [{"name": "e", "value": "f"}, {"name": "a", "value": "a"}]},
+    ):
+        for events in ([least, least | greater], [least | greater, least]):
+            (row,) = unit_exposures(pl.DataFrame(events, schema=EXPOSURE)).to_pylist()
+            assert first_of(row["first"]) == first_of(least)
+
+
 @pytest.mark.parametrize(
     "minutes", [pytest.param(1, id="few groups"), pytest.param(900, id="many groups")]
 )
