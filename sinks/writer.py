@@ -11,9 +11,9 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, cast
 
 import structlog
 
@@ -52,20 +52,30 @@ ONCE = {
 class Insert(NamedTuple):
     table: str
     format: Format
-    data: bytes
+    data: memoryview
     rows: int
 
 
 class SinkRejected(Exception):  # noqa: N818  # what happened to the rows
     """ClickHouse refuses the insert for what it says. The text is ClickHouse's."""
 
-    def __init__(self, text: str, code: int) -> None:
+    def __init__(self, table: str, text: str, code: int) -> None:
         super().__init__(text)
+        self.table = table
         self.code = code
 
 
 class SinkAbandoned(Exception):  # noqa: N818  # nothing went wrong
     """Not inserted, as far as this worker knows."""
+
+
+_PIECE_BYTES = 1 << 20
+
+
+async def _pieces(data: memoryview) -> AsyncIterator[memoryview]:
+    """Without a copy; as a whole, the client would copy it twice."""
+    for at in range(0, len(data), _PIECE_BYTES):
+        yield data[at : at + _PIECE_BYTES]
 
 
 class WriterMetrics(Protocol):
@@ -129,7 +139,7 @@ class Writer:
             except ClickHouseRefused as error:
                 self._metrics.failed(insert.table, str(error.code))
                 if error.code not in RETRIABLE_CODES:
-                    raise SinkRejected(str(error), error.code) from error
+                    raise SinkRejected(insert.table, str(error), error.code) from error
                 problem, reason = str(error), ""
             else:
                 self.circuit.say(None)
@@ -144,7 +154,10 @@ class Writer:
         with typed_errors(self._settings):
             client = await self._connected()
             await client.raw_insert(
-                insert.table, insert_block=insert.data, settings=settings, fmt=insert.format
+                insert.table,
+                insert_block=_pieces(insert.data),
+                settings=settings,
+                fmt=insert.format,
             )
 
     async def query(self, statement: str, parameters: dict[str, Any] | None = None) -> list[Any]:
@@ -154,6 +167,34 @@ class Writer:
         with typed_errors(self._settings):
             client = await self._connected()
             return list((await client.query(statement, parameters=parameters)).result_rows)
+
+    async def ask(
+        self,
+        statement: str,
+        parameters: dict[str, Any],
+        allowed: Callable[[], Awaitable[bool]],
+    ) -> list[Any]:
+        """As `query`, however long ClickHouse is away or overloaded.
+
+        `allowed` is asked right before each attempt; False raises SinkAbandoned.
+        """
+        waits = backoff_seconds(self._jitter)
+        while True:
+            if not await allowed():
+                raise SinkAbandoned(statement)
+            try:
+                rows = await self.query(statement, parameters)
+            except ClickHouseUnavailable as error:
+                problem = str(error)
+            except ClickHouseRefused as error:
+                if error.code not in RETRIABLE_CODES:
+                    raise
+                problem = str(error)
+            else:
+                self.circuit.say(None)
+                return rows
+            self.circuit.say(problem[:500])
+            await self._sleep(next(waits))
 
     async def command(self, statement: str) -> None:
         with typed_errors(self._settings):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -12,10 +13,10 @@ from typing import NamedTuple, TypeVar
 import structlog
 
 from anabranch.registry import RegistryUnavailableError
-from sinks.writer import SinkAbandoned, SinkRejected, Writer
+from sinks.writer import Insert, SinkAbandoned, SinkRejected, Writer
 from streams.dead_letters import DeadLetterTopics
 from streams.dead_limit import DeadLimit
-from streams.decoded import Decoded
+from streams.decoded import DeadRecord, Decoded
 from streams.forming import Context, Formed
 from streams.kafka_log import FencedError, KafkaLog
 from streams.ledger import Range
@@ -23,6 +24,7 @@ from streams.metrics import WorkerMetrics
 from streams.partition import Partition, committed
 from streams.reasons import BadEventReason
 from streams.refused_rows import RefusedRows
+from streams.replays import Replays, Settled
 from streams.settings import WorkerSettings
 
 log = structlog.get_logger("streams.application")
@@ -30,6 +32,7 @@ log = structlog.get_logger("streams.application")
 _REGISTRY_RETRY_SECONDS = 1.0
 
 Result = TypeVar("Result")
+Allowed = Callable[[], Awaitable[bool]]
 
 
 class Work(NamedTuple):
@@ -56,12 +59,15 @@ class Application:
         self._settings = settings
         self._writer = writer
         self._refused = RefusedRows(writer)
+        self._replays = Replays(writer)
         self._topics = dead_letter_topics
         self._limit = limit
         self._metrics = metrics
         self._worker = worker
         self._clock = clock
         self._sleep = sleep
+        # One more than decode: while they do, another waits for ClickHouse.
+        self._places = asyncio.Semaphore(settings.threads + 1)
         self._threads = ThreadPoolExecutor(settings.threads, thread_name_prefix="form")
 
     async def apply(
@@ -95,38 +101,53 @@ class Application:
                 partition.intended_at = begun
             return True
 
-        decoded = await self._decoded(work)
-        formed = await self._formed(decoded, work)
-        self._check_limit(topic, formed)
-        await self._topics.publish(
-            partition.former.plan.spec, partition.place.partition, formed.dead
-        )
-        inserts = list(formed.inserts)
-        while inserts:
+        # A few at a time: each takes about a kilobyte of memory a row.
+        async with self._places:
+            formed = await self._formed(await self._settled(work, allowed), work)
+            self._check_limit(topic, formed)
+            await self._publish(work, formed.dead)
             try:
-                await self._writer.insert(inserts[0], token, allowed)
+                await self._insert(formed.inserts, token, allowed)
             except SinkRejected as rejected:
-                if inserts[0].table != partition.former.plan.table:
+                if rejected.table != partition.former.plan.table:
                     raise
-                known = len(decoded.dead)
-                decoded = await self._refused.isolate(decoded, partition, rejected, allowed)
-                refused = tuple(
-                    letter
-                    for letter in decoded.dead
-                    if letter.reason is BadEventReason.REFUSED_BY_STORE
-                )
-                assert len(refused) == len(decoded.dead) - known
-                await self._topics.publish(
-                    partition.former.plan.spec, partition.place.partition, refused
-                )
-                # Their own token: the dead letters found before them are stored already.
-                letters = partition.former.dead_letters(refused, self._context(work))
-                await self._writer.insert(letters, f"{token}:refused", allowed)
-                formed = await self._formed(decoded, work)
-                inserts = [i for i in formed.inserts if i.table != letters.table]
-            else:
-                del inserts[0]
-        self._done(work, formed)
+                formed = await self._without_refused(work, rejected, allowed)
+            self._done(work, formed)
+
+    async def _insert(self, inserts: Sequence[Insert], token: str, allowed: Allowed) -> None:
+        waiting = deque(inserts)
+        while waiting:
+            await self._writer.insert(waiting[0], token, allowed)
+            waiting.popleft()
+
+    async def _without_refused(
+        self, work: Work, rejected: SinkRejected, allowed: Allowed
+    ) -> Formed:
+        """Find the rows that ClickHouse refuses, and apply the others."""
+        partition, range_, _ = work
+        token = range_.token(*partition.place)
+        settled = await self._settled(work, allowed)
+        decoded = await self._refused.isolate(settled.decoded, partition, rejected, allowed)
+        refused = tuple(
+            letter for letter in decoded.dead if letter.reason is BadEventReason.REFUSED_BY_STORE
+        )
+        await self._publish(work, refused)
+        # Their own token: the dead letters found before them are stored already.
+        settled = settled._replace(decoded=decoded)
+        letters = partition.former.dead_letters(refused, range_, self._context(settled, work))
+        await self._writer.insert(letters, f"{token}:refused", allowed)
+        formed = await self._formed(settled, work)
+        others = [insert for insert in formed.inserts if insert.table != letters.table]
+        await self._insert(others, token, allowed)
+        return formed
+
+    async def _settled(self, work: Work, allowed: Allowed) -> Settled:
+        decoded = await self._decoded(work)
+        return await self._replays.settle(decoded, work.partition.place, work.range_, allowed)
+
+    async def _publish(self, work: Work, dead: Sequence[DeadRecord]) -> None:
+        place = work.partition.place
+        await self._topics.publish(work.partition.former.plan.spec, place.partition, dead)
 
     async def _decoded(self, work: Work) -> Decoded:
         partition, range_, _ = work
@@ -148,13 +169,16 @@ class Application:
                 self.registry_problem = None
                 return decoded
 
-    async def _formed(self, decoded: Decoded, work: Work) -> Formed:
+    async def _formed(self, settled: Settled, work: Work) -> Formed:
         with self._metrics.form_seconds.labels(work.partition.place.topic).time():
             return await self._in_thread(
-                work.partition.former.form, decoded, work.range_, self._context(work)
+                work.partition.former.form,
+                settled.decoded,
+                work.range_,
+                self._context(settled, work),
             )
 
-    def _context(self, work: Work) -> Context:
+    def _context(self, settled: Settled, work: Work) -> Context:
         partition = work.partition
         return Context(
             partition=partition.place.partition,
@@ -163,6 +187,8 @@ class Application:
             highest_before_ms=partition.highest_ms,
             grace_ms=int(self._settings.grace_seconds * 1000),
             lost=partition.known.lost(work.range_),
+            replays=settled.replays,
+            skipped=settled.skipped,
         )
 
     async def _in_thread(self, function: Callable[..., Result], *arguments: object) -> Result:
@@ -171,7 +197,7 @@ class Application:
 
     def _check_limit(self, topic: str, formed: Formed) -> None:
         example = formed.dead[-1].detail if formed.dead else ""
-        count = formed.rows + len(formed.dead)
+        count = formed.rows + len(formed.dead) + formed.skipped
         self._limit.count(topic, count, len(formed.dead), example, self._clock())
 
     def _done(self, work: Work, formed: Formed) -> None:
@@ -185,6 +211,7 @@ class Application:
             partition.highest_ms = highest
             metrics.watermark.labels(*map(str, partition.place)).set(highest / 1000)
         metrics.records.labels(topic, "stored").inc(formed.rows)
+        metrics.records.labels(topic, "skipped").inc(formed.skipped)
         metrics.batch_rows.labels(topic).observe(formed.rows)
         metrics.late.labels(topic).inc(formed.late)
         if lost:

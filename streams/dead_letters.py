@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from importlib.metadata import version
@@ -16,17 +17,22 @@ from anabranch.settings import KafkaSettings
 from schemas.topics import TopicSpec
 from streams.connection import client_options
 from streams.decoded import DeadRecord
+from streams.kafka_log import TopicPartition
+from streams.record_batches import Headers
+from streams.sending import send, writable
 
 log = structlog.get_logger("streams.dead_letters")
 
 WORKER_VERSION = version("anabranch")
 _DETAIL_LENGTH = 512
 _RETRY_SECONDS = 1.0
+_CLOSE_SECONDS = 5.0
 _UTC_MS = pa.timestamp("ms", "UTC")
 _ROWS = pa.schema(
     [
         ("topic", pa.string()),
         ("partition", pa.int32()),
+        ("epoch", pa.string()),
         ("offset", pa.int64()),
         ("reason", pa.string()),
         ("detail", pa.string()),
@@ -43,11 +49,12 @@ _ROWS = pa.schema(
 
 
 def dead_letter_rows(
-    topic: str, partition: int, dead: Sequence[DeadRecord], died_at: datetime, worker: str
+    place: TopicPartition, epoch: str, dead: Sequence[DeadRecord], died_at: datetime, worker: str
 ) -> pa.Table:
     columns = {
-        "topic": [topic] * len(dead),
-        "partition": [partition] * len(dead),
+        "topic": [place.topic] * len(dead),
+        "partition": [place.partition] * len(dead),
+        "epoch": [epoch] * len(dead),
         "offset": [record.offset for record in dead],
         "reason": [str(record.reason) for record in dead],
         "detail": [record.detail for record in dead],
@@ -55,7 +62,7 @@ def dead_letter_rows(
         "value": [record.value for record in dead],
         "headers": [
             [
-                {"name": name.encode("utf-8", "surrogateescape"), "value": value or b""}
+                {"name": name.encode("utf-8", "surrogateescape"), "value": value}
                 for name, value in record.headers
             ]
             for record in dead
@@ -70,12 +77,10 @@ def dead_letter_rows(
     return pa.Table.from_arrays(arrays, schema=_ROWS)
 
 
-def dead_letter_headers(
-    topic: str, partition: int, record: DeadRecord
-) -> list[tuple[str, bytes | None]]:
+def dead_letter_headers(topic: str, partition: int, record: DeadRecord) -> Headers:
     """New headers behind the record's own, which stay as they were."""
-    return [
-        *record.headers,
+    return (
+        *writable(record.headers),
         ("dlq.reason", str(record.reason).encode()),
         ("dlq.detail", record.detail[:_DETAIL_LENGTH].encode("utf-8", "replace")),
         ("dlq.topic", topic.encode()),
@@ -83,7 +88,7 @@ def dead_letter_headers(
         ("dlq.offset", str(record.offset).encode()),
         ("dlq.schema_id", b"" if record.schema_id is None else str(record.schema_id).encode()),
         ("dlq.worker_version", WORKER_VERSION.encode()),
-    ]
+    )
 
 
 class DeadLetterTopics:
@@ -99,20 +104,24 @@ class DeadLetterTopics:
         self._kafka = kafka
         self._sleep = sleep
         self._producer: AIOKafkaProducer | None = None
+        self._starting = asyncio.Lock()  # partitions come here at the same time
+        self._leaving: set[asyncio.Task[None]] = set()
 
     async def publish(self, spec: TopicSpec, partition: int, dead: Sequence[DeadRecord]) -> None:
         """Return once Kafka has them, however long that takes."""
         assert spec.dead_letters is not None
         waiting = list(dead)
         while waiting:
+            producer = None
             try:
                 producer = await self._started()
                 acknowledged = [
-                    await producer.send(
+                    await send(
+                        producer,
                         spec.dead_letters,
-                        key=record.key,
-                        value=record.value,
-                        headers=dead_letter_headers(spec.name, partition, record),
+                        record.key,
+                        record.value,
+                        dead_letter_headers(spec.name, partition, record),
                     )
                     for record in waiting
                 ]
@@ -134,26 +143,47 @@ class DeadLetterTopics:
                     waiting=len(failed),
                     problem=repr(problem),
                 )
+                self._replace(producer)
                 await self._sleep(_RETRY_SECONDS)
             waiting = failed
 
     async def close(self) -> None:
-        if self._producer is not None:
-            await self._producer.stop()
+        """Whatever is under way was not waited for by anybody, and is formed again."""
+        self._replace(self._producer)
+        if self._leaving:
+            await asyncio.wait(self._leaving, timeout=_CLOSE_SECONDS)
+        for task in self._leaving:
+            task.cancel()
+
+    def _replace(self, producer: AIOKafkaProducer | None) -> None:
+        """It may be past repair, as after a number out of sequence: the next try takes a new one.
+        Its end is not waited for, since it tries to deliver what it still has."""
+        if producer is None or self._producer is not producer:
+            return
+        self._producer = None
+        task = asyncio.create_task(_stopped(producer))
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
 
     async def _started(self) -> AIOKafkaProducer:
-        if self._producer is None:
-            producer = AIOKafkaProducer(
-                client_id="anabranch-dead-letters",
-                acks="all",
-                enable_idempotence=True,
-                max_request_size=8 << 20,
-                **client_options(self._kafka),
-            )
-            try:
-                await producer.start()
-            except (KafkaError, OSError):
-                await producer.stop()
-                raise
-            self._producer = producer
-        return self._producer
+        async with self._starting:
+            if self._producer is None:
+                producer = AIOKafkaProducer(
+                    client_id="anabranch-dead-letters",
+                    acks="all",
+                    enable_idempotence=True,
+                    max_request_size=8 << 20,
+                    **client_options(self._kafka),
+                )
+                try:
+                    await producer.start()
+                except (KafkaError, OSError):
+                    await producer.stop()
+                    raise
+                self._producer = producer
+            return self._producer
+
+
+async def _stopped(producer: AIOKafkaProducer) -> None:
+    with contextlib.suppress(KafkaError, OSError):
+        await producer.stop()

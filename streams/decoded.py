@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import polars as pl
 
 from streams.reasons import BadEventReason
 from streams.record_batches import Headers, Record, RecordBatch
+from streams.replay_headers import origin
 
 OFFSET = "_offset"
 TIMESTAMP = "_timestamp"
@@ -28,6 +29,8 @@ class DeadRecord:
 
 
 def dead(record: Record, reason: BadEventReason, detail: str) -> DeadRecord:
+    if (of := origin(record.headers)) is not None:
+        detail = f"{detail} (a replay of {of})"
     return DeadRecord(
         record.offset,
         record.timestamp_ms,
@@ -68,16 +71,29 @@ class Decoded:
                 found += [record for record in batch.records() if record.offset in within]
         return sorted(found)
 
+    def leaving_out(self, offsets: Collection[int]) -> Decoded:
+        """The same without these rows, which are not dead either."""
+        if not offsets:
+            return self
+        return replace(
+            self,
+            frame=self.frame.filter(_none_of(offsets)),
+            headers={at: said for at, said in self.headers.items() if at not in offsets},
+        )
+
     def without(self, verdicts: Mapping[int, tuple[BadEventReason, str]]) -> Decoded:
         """The same, with the rows at these offsets among the dead."""
         if not verdicts:
             return self
         died = [dead(record, *verdicts[record.offset]) for record in self.records(verdicts)]
-        offsets = pl.Series(OFFSET, sorted(verdicts), dtype=pl.Int64)
         return Decoded(
-            self.frame.filter(~pl.col(OFFSET).is_in(offsets.implode())),
+            self.frame.filter(_none_of(verdicts)),
             tuple(sorted((*self.dead, *died), key=lambda record: record.offset)),
             {at: headers for at, headers in self.headers.items() if at not in verdicts},
             self.batches,
             self.single,
         )
+
+
+def _none_of(offsets: Collection[int]) -> pl.Expr:
+    return ~pl.col(OFFSET).is_in(pl.Series(OFFSET, sorted(offsets), dtype=pl.Int64).implode())

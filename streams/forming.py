@@ -6,9 +6,9 @@ names the time and the worker is told, and only says who applied what.
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import polars as pl
@@ -22,11 +22,14 @@ from sinks.writer import Insert
 from streams.columns import Columns
 from streams.dead_letters import dead_letter_rows
 from streams.decoded import DeadRecord, Decoded
+from streams.kafka_log import TopicPartition
 from streams.ledger import Range
 from streams.record_batches import RecordBatch
+from streams.replays import Letter, applied_marks
 from streams.validation import validate
 
-BATCHES, RESTATEMENTS, DEAD_LETTERS = "batches", "restatements", "dead_letters"
+BATCHES, RESTATEMENTS = "batches", "restatements"
+DEAD_LETTERS, DEAD_LETTER_MARKS = "dead_letters", "dead_letter_marks"
 
 Aggregate = Callable[[pl.DataFrame], pa.Table]
 
@@ -82,6 +85,10 @@ class Context(NamedTuple):
     """The highest event time of the partition before this batch; None before its first."""
     grace_ms: int
     lost: int = 0
+    replays: Mapping[int, Letter] = MappingProxyType({})
+    """Dead letters that come back with records of the frame, by the records' offsets."""
+    skipped: int = 0
+    """Replays of the range that the frame is without."""
 
 
 class Formed(NamedTuple):
@@ -89,6 +96,7 @@ class Formed(NamedTuple):
     """The row in `batches` last: when it is there, all the others are."""
     dead: tuple[DeadRecord, ...]
     rows: int
+    skipped: int
     late: int
     highest_ms: int | None
     """Event time."""
@@ -114,7 +122,7 @@ class Former:
         topic = self.plan.spec.name
         inserts = []
         if dead:
-            inserts.append(self.dead_letters(dead, context))
+            inserts.append(self.dead_letters(dead, range_, context))
         late = 0
         if len(frame):
             inserts.append(parquet(self.plan.table, raw_rows(frame, topic, context.partition)))
@@ -126,21 +134,26 @@ class Former:
             if len(restated):
                 late = int(pa.compute.sum(restated["events"]).as_py())
                 inserts.append(parquet(RESTATEMENTS, _placed(restated, topic, range_, context)))
+        if applied := _still_good(context.replays, dead):
+            place = TopicPartition(topic, context.partition)
+            marks = applied_marks(place, applied, range_.epoch, context.applied_at, context.worker)
+            inserts.append(parquet(DEAD_LETTER_MARKS, marks))
         inserts.append(parquet(BATCHES, self._batch_row(frame, dead, range_, context)))
         appended = _appended(frame, dead)
         return Formed(
             inserts=tuple(inserts),
             dead=dead,
             rows=len(frame),
+            skipped=context.skipped,
             late=late,
             highest_ms=_number(frame["ts"].max()),
             oldest_append_ms=min(appended, default=None),
             newest_append_ms=max(appended, default=None),
         )
 
-    def dead_letters(self, dead: Sequence[DeadRecord], context: Context) -> Insert:
-        topic, partition = self.plan.spec.name, context.partition
-        rows = dead_letter_rows(topic, partition, dead, context.applied_at, context.worker)
+    def dead_letters(self, dead: Sequence[DeadRecord], range_: Range, context: Context) -> Insert:
+        place = TopicPartition(self.plan.spec.name, context.partition)
+        rows = dead_letter_rows(place, range_.epoch, dead, context.applied_at, context.worker)
         return parquet(DEAD_LETTERS, rows)
 
     def _batch_row(
@@ -155,6 +168,7 @@ class Former:
             "last": range_.last,
             "rows": len(frame),
             "dead": len(dead),
+            "skipped": context.skipped,
             "lost": context.lost,
             "min_ts": _moment(_number(frame["ts"].min())),
             "max_ts": _moment(_number(frame["ts"].max())),
@@ -163,28 +177,32 @@ class Former:
             "applied_at": context.applied_at,
             "worker": context.worker,
         }
-        return pa.Table.from_pylist([row], schema=_BATCHES)
+        return table_of([row], _BATCHES)
 
 
-_UTC_MS = pa.timestamp("ms", "UTC")
-_BATCHES = pa.schema(
-    [
-        ("topic", pa.string()),
-        ("partition", pa.int32()),
-        ("epoch", pa.string()),
-        ("first", pa.int64()),
-        ("last", pa.int64()),
-        ("rows", pa.uint64()),
-        ("dead", pa.uint64()),
-        ("lost", pa.uint64()),
-        ("min_ts", _UTC_MS),
-        ("max_ts", _UTC_MS),
-        ("min_append", _UTC_MS),
-        ("max_append", _UTC_MS),
-        ("applied_at", _UTC_MS),
-        ("worker", pa.string()),
-    ]
-)
+_UTC_MS = pl.Datetime("ms", "UTC")
+_BATCHES = {
+    "topic": pl.String,
+    "partition": pl.Int32,
+    "epoch": pl.String,
+    "first": pl.Int64,
+    "last": pl.Int64,
+    "rows": pl.UInt64,
+    "dead": pl.UInt64,
+    "skipped": pl.UInt64,
+    "lost": pl.UInt64,
+    "min_ts": _UTC_MS,
+    "max_ts": _UTC_MS,
+    "min_append": _UTC_MS,
+    "max_append": _UTC_MS,
+    "applied_at": _UTC_MS,
+    "worker": pl.String,
+}
+
+
+def table_of(rows: Sequence[Mapping[str, Any]], schema: Mapping[str, Any]) -> pa.Table:
+    """By polars: pyarrow would look for pandas first, and load it where there is one."""
+    return pl.DataFrame(rows, schema).to_arrow(compat_level=pl.CompatLevel.oldest())
 
 
 def raw_rows(frame: pl.DataFrame, topic: str, partition: int) -> pa.Table:
@@ -199,7 +217,7 @@ def raw_rows(frame: pl.DataFrame, topic: str, partition: int) -> pa.Table:
 
 def parquet(table: str, rows: pa.Table) -> Insert:
     """One row group, so that it arrives as one block."""
-    out = io.BytesIO()
+    out = pa.BufferOutputStream()
     pq.write_table(
         rows,
         out,
@@ -209,22 +227,29 @@ def parquet(table: str, rows: pa.Table) -> Insert:
         write_statistics=False,
         store_schema=False,
     )
-    return Insert(table, "Parquet", out.getvalue(), len(rows))
+    return Insert(table, "Parquet", memoryview(out.getvalue()), len(rows))
+
+
+def _still_good(replays: Mapping[int, Letter], dead: Sequence[DeadRecord]) -> dict[int, Letter]:
+    """ClickHouse may have refused some of them since."""
+    died = {record.offset for record in dead}
+    return {offset: letter for offset, letter in replays.items() if offset not in died}
 
 
 def _placed(rows: pa.Table, topic: str, range_: Range, context: Context) -> pa.Table:
     """With the columns that say which batch it was."""
-    columns: tuple[tuple[str, Any, pa.DataType], ...] = (
-        ("topic", topic, pa.string()),
-        ("partition", context.partition, pa.int32()),
-        ("first", range_.first, pa.int64()),
-        ("last", range_.last, pa.int64()),
-        ("applied_at", context.applied_at, _UTC_MS),
-        ("worker", context.worker, pa.string()),
+    return (
+        pl.DataFrame(rows)
+        .with_columns(
+            pl.lit(topic).alias("topic"),
+            pl.lit(context.partition, pl.Int32).alias("partition"),
+            pl.lit(range_.first, pl.Int64).alias("first"),
+            pl.lit(range_.last, pl.Int64).alias("last"),
+            pl.lit(context.applied_at).cast(_UTC_MS).alias("applied_at"),
+            pl.lit(context.worker).alias("worker"),
+        )
+        .to_arrow(compat_level=pl.CompatLevel.oldest())
     )
-    for name, value, kind in columns:
-        rows = rows.append_column(name, pa.repeat(pa.scalar(value, kind), len(rows)))
-    return rows
 
 
 def _appended(frame: pl.DataFrame, dead: Sequence[DeadRecord]) -> list[int]:

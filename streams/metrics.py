@@ -28,7 +28,8 @@ class WorkerMetrics:
 
         self.records = Counter(
             "anabranch_worker_records_total",
-            "Records applied: stored as rows (stored) or given up as dead letters (dead).",
+            "Records applied: stored as rows (stored), given up as dead letters (dead), or left "
+            "out (skipped) as replays of a dead letter that another replay has brought back.",
             ["topic", "outcome"],
             registry=registry,
         )

@@ -71,6 +71,8 @@ class Pipeline:
     def assign(self, places: Iterable[TopicPartition], kafka: KafkaLog) -> None:
         self._log = kafka
         self._partitions = {place: Partition(place, self._formers[place.topic]) for place in places}
+        for place in self._partitions:
+            kafka.let_go(place)  # held back when this worker was fenced
         self._resting, self.joined = False, True
         self._metrics.rebalances.inc()
         self._metrics.partitions.set(len(self._partitions))

@@ -35,7 +35,8 @@ class RefusedRows:
         """With the refused rows among the dead. Raises `rejected` where they cannot be found."""
         table, place = partition.former.plan.table, partition.place
         log.warning("looking for the rows that are refused", place=place, problem=str(rejected))
-        twin = f"{table}_refusing"
+        # Of this partition alone: another one's search must not drop it.
+        twin = f"{table}_refusing_{place.partition}"
         await self._writer.command(f"CREATE TABLE IF NOT EXISTS {twin} AS {table} ENGINE = Null")
         verdicts: dict[int, tuple[BadEventReason, str]] = {}
 

@@ -11,7 +11,12 @@ from typing import NamedTuple
 
 from streams.record_batches import Headers
 
-TOPIC, PARTITION, EPOCH, OFFSET = "replay.topic", "replay.partition", "replay.epoch", "replay.offset"
+TOPIC, PARTITION, EPOCH, OFFSET = (
+    "replay.topic",
+    "replay.partition",
+    "replay.epoch",
+    "replay.offset",
+)
 _NAMES = frozenset({TOPIC, PARTITION, EPOCH, OFFSET})
 
 _TOPIC = re.compile(r"[a-zA-Z0-9._-]{1,249}")

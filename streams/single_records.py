@@ -73,8 +73,12 @@ class SingleRecords:
             event = schemaless_reader(body, writer.parsed, writer.resolved)
         except (EOFError, IndexError) as error:
             # fastavro also says IndexError for a branch that a union does not have.
-            reason = BadEventReason.UNDECODABLE if body.read() else BadEventReason.TRUNCATED
-            raise BadRecordError(reason, _not_a_record(schema_id, error)) from error
+            if not body.read():
+                # In our words: its own may name a place in memory, which is never the same.
+                why = f"the bytes end before a record of schema {schema_id} does"
+                raise BadRecordError(BadEventReason.TRUNCATED, why) from error
+            why = _not_a_record(schema_id, error)
+            raise BadRecordError(BadEventReason.UNDECODABLE, why) from error
         except (
             SchemaResolutionError,
             ValueError,

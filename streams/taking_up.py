@@ -13,7 +13,7 @@ from sinks.clickhouse import ClickHouseRefused, ClickHouseUnavailable
 from sinks.retry import RETRIABLE_CODES
 from sinks.writer import Writer
 from streams.kafka_log import KafkaLog, TopicPartition
-from streams.ledger import Applied, take_up
+from streams.ledger import Applied, Ledger, take_up
 from streams.metrics import WorkerMetrics
 from streams.partition import Partition
 
@@ -61,7 +61,7 @@ class TakingUp:
                 new_epoch(),
             )
             partition.generation = generation
-            partition.highest_ms = await self._highest(place, partition.ledger.epoch)
+            partition.highest_ms = await self._highest(place, partition.ledger)
             partition.intake.go_on_from(partition.ledger.next)
             if partition.ledger.notice:
                 log.warning("partition", place=place, notice=partition.ledger.notice)
@@ -112,15 +112,19 @@ class TakingUp:
         later = None if youngest_ms is None else await kafka.first_after(place, int(youngest_ms))
         return Applied(str(epoch), int(last), later)
 
-    async def _highest(self, place: TopicPartition, epoch: str) -> int | None:
+    async def _highest(self, place: TopicPartition, ledger: Ledger) -> int | None:
+        # Not of the intended range, which an earlier owner may have applied to its end: its own
+        # events would seem late.
         rows = await self._asked(
-            "SELECT toUnixTimestamp64Milli(max(max_ts)) FROM (SELECT max_ts FROM batches "
-            "WHERE topic = {topic:String} AND partition = {partition:Int32} "
-            "AND epoch = {epoch:String} ORDER BY first DESC LIMIT {limit:UInt32})",
+            "SELECT toUnixTimestamp64Milli(max(highest)) FROM (SELECT least(max_ts, applied_at) "
+            "AS highest FROM batches WHERE topic = {topic:String} "
+            "AND partition = {partition:Int32} AND epoch = {epoch:String} AND last < {next:Int64} "
+            "ORDER BY first DESC LIMIT {limit:UInt32})",
             {
                 "topic": place.topic,
                 "partition": place.partition,
-                "epoch": epoch,
+                "epoch": ledger.epoch,
+                "next": ledger.next,
                 "limit": _BATCHES_LOOKED_AT,
             },
         )
@@ -129,12 +133,15 @@ class TakingUp:
     async def _asked(self, statement: str, parameters: dict[str, Any]) -> list[Any]:
         while True:
             try:
-                return await self._writer.query(statement, parameters)
+                rows = await self._writer.query(statement, parameters)
             except ClickHouseUnavailable as error:
                 problem = str(error)
             except ClickHouseRefused as error:
                 if error.code not in RETRIABLE_CODES:
                     raise
                 problem = str(error)
+            else:
+                self._writer.circuit.say(None)
+                return rows
             self._writer.circuit.say(problem[:500])
             await self._sleep(_RETRY_SECONDS)

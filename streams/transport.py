@@ -11,6 +11,7 @@ drop a message around a rebalance; whoever takes them sees that by `RecordBatch.
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from types import FunctionType
 from typing import Any, ClassVar, cast
@@ -20,7 +21,9 @@ from aiokafka.consumer import fetcher
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.errors import (
     IllegalGenerationError,
+    IllegalStateError,
     KafkaError,
+    KafkaTimeoutError,
     RebalanceInProgressError,
     UnknownMemberIdError,
 )
@@ -152,7 +155,10 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         await super().on_thread_stop()
 
     async def commit_entries(
-        self, entries: Mapping[TopicPartition, Committed], generation: int
+        self,
+        entries: Mapping[TopicPartition, Committed],
+        generation: int,
+        unwanted: threading.Event,
     ) -> None:
         # Private: the public `commit` tries again under whatever generation the group has by then,
         # and without one when it was thrown out, which Kafka takes from anybody while a group is
@@ -168,6 +174,10 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
                 async with coordinator._commit_lock:
                     if coordinator.generation != generation:
                         raise FencedError(f"the group is past generation {generation}")
+                    if unwanted.is_set():
+                        # Whoever waited has been cancelled, which does not reach this thread. A
+                        # static member may be back under the same generation by now.
+                        raise FencedError("nobody waits for this commit any more")
                     await coordinator._do_commit_offsets(None, offsets)
             except (
                 UnknownMemberIdError,
@@ -201,9 +211,22 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     async def bounds(self, places: Iterable[TopicPartition]) -> dict[TopicPartition, Bounds]:
         consumer = self._ensure_consumer()
         partitions = [KafkaTopicPartition(*place) for place in places]
-        starts = await consumer.beginning_offsets(partitions)
-        ends = await consumer.end_offsets(partitions)
-        return {TopicPartition(*p): Bounds(starts[p], ends[p]) for p in partitions}
+        while True:
+            try:
+                starts = await consumer.beginning_offsets(partitions)
+                ends = await consumer.end_offsets(partitions)
+            except KafkaError as error:
+                if not (error.retriable or isinstance(error, KafkaTimeoutError)):
+                    raise
+                await asyncio.sleep(RETRY_SECONDS)
+            else:
+                return {TopicPartition(*p): Bounds(starts[p], ends[p]) for p in partitions}
+
+    async def seek_back(self, place: TopicPartition, offset: int) -> None:
+        try:
+            await self.seek_wait({TP(*place): offset})
+        except IllegalStateError as error:
+            raise FencedError(f"{place} is not assigned any more") from error
 
     async def first_after(self, place: TopicPartition, timestamp_ms: int) -> int | None:
         partition = KafkaTopicPartition(*place)
@@ -251,7 +274,13 @@ class Consumer(driver.Consumer):
     async def commit_entries(
         self, entries: Mapping[TopicPartition, Committed], generation: int
     ) -> None:
-        await self._thread.call_thread(self._thread.commit_entries, entries, generation)
+        unwanted = threading.Event()
+        try:
+            await self._thread.call_thread(
+                self._thread.commit_entries, entries, generation, unwanted
+            )
+        finally:
+            unwanted.set()
 
     async def read_entries(
         self, places: Iterable[TopicPartition]
@@ -268,7 +297,7 @@ class Consumer(driver.Consumer):
         return cast(int | None, found)
 
     async def seek_back(self, place: TopicPartition, offset: int) -> None:
-        await self.seek_wait({TP(*place): offset})
+        await self._thread.seek_back(place, offset)
 
     def end(self, place: TopicPartition) -> int | None:
         return self.highwater(TP(*place))

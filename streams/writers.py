@@ -122,14 +122,46 @@ class Writers:
                 return wrong(f"is of {name}, not of {' or '.join(sorted(self._reader.names))}")
             if breaches := incompatibilities(self._reader.text, text):
                 return wrong(f"cannot be read as this topic's: {breaches[0]}")
+            _least_bytes(schema, {})
             return Writer(schema_id, text, self._reader)
         except (SchemaError, SchemaParseException, ValueError, LookupError, TypeError) as error:
-            return wrong(f"is not an Avro schema: {error}")
+            return wrong(f"cannot be used: {error}")
 
 
 def parsed(schema_text: str) -> Any:
     """Without logical types: times stay milliseconds."""
     return parse_schema(without_logical_types(json.loads(schema_text)))
+
+
+def _least_bytes(avro_type: Any, named: dict[str, int]) -> int:
+    """What a value takes at least. Raises SchemaError for an array of items that may take nothing:
+    a handful of bytes could say that there are more of them than anybody can count."""
+    if isinstance(avro_type, str):
+        return 0 if avro_type == "null" else named.get(avro_type.rsplit(".", 1)[-1], 1)
+    if isinstance(avro_type, list):
+        for branch in avro_type:
+            _least_bytes(branch, named)
+        return 1
+    name = str(avro_type.get("name", "")).rsplit(".", 1)[-1]
+    match avro_type["type"]:
+        case "record":
+            named[name] = 1  # inside of itself: nothing takes less that contains itself
+            named[name] = sum(_least_bytes(field["type"], named) for field in avro_type["fields"])
+            return named[name]
+        case "fixed":
+            named[name] = int(avro_type["size"])
+            return named[name]
+        case "array":
+            if not _least_bytes(avro_type["items"], named):
+                raise SchemaError("it has an array of items that may take no bytes")
+            return 1
+        case "map":
+            _least_bytes(avro_type["values"], named)
+            return 1
+        case "enum":
+            return 1
+        case inner:
+            return _least_bytes(inner, named)
 
 
 def _full(schema: dict[str, Any], name: str) -> str:

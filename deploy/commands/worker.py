@@ -15,6 +15,7 @@ from cyclopts import Parameter
 from service.errors import CommandError
 from service.logs import configure_logs
 from service.settings import DEFAULT_STATE, Settings, load_settings
+from streams.memory import give_memory_back
 from streams.worker import Worker, WorkerError
 from streams.worker_web import WorkerWeb
 
@@ -43,6 +44,7 @@ def worker(
     """
     settings = load_settings(state=state, worker={"name": name, "host": host, "port": port})
     configure_logs(settings)
+    give_memory_back()
     listener = _listen(settings)
     address = f"http://{settings.worker.host}:{listener.getsockname()[1]}"
     sys.stdout.write(f"{LISTENS_ON}{address}\n")
