@@ -6,9 +6,10 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
   command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 RUN := .venv/bin
 UP ?=
+CHAOS ?= --minutes 30
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help environment up down status test check static unit live schemas bench wheel clean
+.PHONY: help environment up down status test check static unit live schemas bench chaos wheel clean
 .DEFAULT_GOAL := help
 
 help: ## Show what can be made
@@ -38,6 +39,7 @@ static: environment ## Format, lint, types, import contracts, schema compatibili
 	@$(RUN)/lint-imports --no-cache
 	@$(RUN)/python -m schemas.compatibility
 	@$(RUN)/python -m schemas.generate --check
+	@$(RUN)/python -m deploy.metric_page --check
 
 check: static unit ## `make static`, and the tests without I/O
 
@@ -53,12 +55,16 @@ unit: environment ## Only the tests without I/O
 live: environment ## Only the tests on the real Kafka and ClickHouse
 	@$(RUN)/pytest -q tests/live
 
-schemas: environment ## Write anabranch/events.py from schemas/*.avsc
+schemas: environment ## Write what follows from schemas/*.avsc and from the code
 	@$(RUN)/python -m schemas.generate
+	@$(RUN)/python -m deploy.metric_page
 
 bench: environment ## Measure, side by side in one run, into bench/results/
 	@$(PYTHON) deploy/bootstrap.py --group dev --group bench
 	@$(RUN)/python -m bench
+
+chaos: environment ## Half an hour of faults, each followed by a count of every event (CHAOS="--minutes 5")
+	@$(RUN)/python -m tests.chaos $(CHAOS)
 
 wheel: environment ## Build the SDK's wheel into dist/
 	@$(RUN)/python -m deploy.wheel

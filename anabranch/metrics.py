@@ -59,6 +59,16 @@ def expose(
     collector.emitters[emitter] = name
 
 
+def describe_emitter() -> Iterator[tuple[str, str, tuple[str, ...], str]]:
+    """Name, kind, labels and meaning of each metric, for documentation."""
+    for figure, meaning in _COUNTERS.items():
+        yield f"{_PREFIX}{figure}_total", "counter", ("emitter",), meaning
+    for figure, label, meaning in (_BY_REASON, _BY_TYPE):
+        yield f"{_PREFIX}{figure}_total", "counter", ("emitter", label), meaning
+    for figure, meaning in _GAUGES.items():
+        yield _PREFIX + figure, "gauge", ("emitter",), meaning
+
+
 class _EmitterCollector(Collector):
     def __init__(self) -> None:
         # Weak: being watched must not keep an emitter alive.

@@ -153,11 +153,9 @@ class Writer:
     async def _attempt(self, insert: Insert, settings: dict[str, Any]) -> None:
         with typed_errors(self._settings):
             client = await self._connected()
+            pieces = cast(AsyncIterable[bytes], _pieces(insert.data))
             await client.raw_insert(
-                insert.table,
-                insert_block=_pieces(insert.data),
-                settings=settings,
-                fmt=insert.format,
+                insert.table, insert_block=pieces, settings=settings, fmt=insert.format
             )
 
     async def query(self, statement: str, parameters: dict[str, Any] | None = None) -> list[Any]:

@@ -30,6 +30,7 @@ class WorkerWeb:
 
     async def _metrics(self, _: web.Request) -> web.Response:
         """Everything that Prometheus scrapes."""
+        self._problems()
         body = generate_latest(self._worker.metrics.registry)
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
@@ -44,9 +45,7 @@ class WorkerWeb:
 
     async def _readyz(self, _: web.Request) -> web.Response:
         """Each dependency by name, with the reason where it is not ready."""
-        problems = self._worker.problems()
-        for name, problem in problems.items():
-            self._worker.metrics.ready.labels(name).set(problem is None)
+        problems = self._problems()
         ready = all(problem is None for problem in problems.values())
         dependencies = {
             name: {"ready": problem is None, "reason": problem}
@@ -60,3 +59,9 @@ class WorkerWeb:
             },
             status=200 if ready else 503,
         )
+
+    def _problems(self) -> dict[str, str | None]:
+        problems = self._worker.problems()
+        for name, problem in problems.items():
+            self._worker.metrics.ready.labels(name).set(problem is None)
+        return problems
