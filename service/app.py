@@ -25,6 +25,9 @@ from service.requests import RequestMiddleware
 from service.schema_catalogue import Catalogue, RegistryError
 from service.schema_ids import SchemaIds
 from service.settings import Settings
+from service.stats import Ingestion, stats_routes
+from sinks.figures import IngestionFigures
+from streams.log_ends import LogEnds
 
 DESCRIPTION = """
 Streaming experimentation: events go in, trusted reports come out.
@@ -47,6 +50,7 @@ def create_app(settings: Settings, keys: Mapping[Role, str] | None) -> FastAPI:
     log = EventLog(link, metrics, max_in_flight=settings.service.max_events_in_flight)
     ids = SchemaIds(ACCEPTED.values(), catalogue, settings)
     clickhouse = ClickHouseProbe(settings.clickhouse)
+    ingestion = Ingestion(IngestionFigures(settings.clickhouse), LogEnds(settings.kafka))
     readiness = Readiness(
         {
             "kafka": link.check,
@@ -68,6 +72,7 @@ def create_app(settings: Settings, keys: Mapping[Role, str] | None) -> FastAPI:
             await link.stop(flush_seconds=settings.service.shutdown_timeout_seconds)
             await log.stop()
             await clickhouse.close()
+            await ingestion.close()
 
     app = FastAPI(
         title="Anabranch",
@@ -82,6 +87,7 @@ def create_app(settings: Settings, keys: Mapping[Role, str] | None) -> FastAPI:
     intake = EventIntake(log, ids, metrics, settings.service)
     for router in (
         event_routes(access, intake),
+        stats_routes(access, ingestion),
         health_routes(access, readiness, metrics),
         registry_routes(access, catalogue),
         docs_routes(access),

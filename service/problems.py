@@ -90,6 +90,12 @@ class Kind(_Kind, Enum):
         "Not every event was stored, some may have been: send the same events again, with the same "
         "event_id each, after Retry-After seconds.",
     )
+    CLICKHOUSE_UNAVAILABLE = _Kind(
+        "clickhouse-unavailable",
+        503,
+        "ClickHouse did not answer",
+        "Nothing is lost: events wait in Kafka. Try again after Retry-After seconds.",
+    )
     HTTP_ERROR = _Kind(
         "http-error", 400, "The request was refused", "The status says it all; see RFC 9110."
     )

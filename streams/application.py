@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeVar
 
 import structlog
 
-from anabranch.registry import RegistryUnavailableError
+from anabranch.registry import RegistryError
 from sinks.writer import Insert, SinkAbandoned, SinkRejected, Writer
 from streams.dead_letters import DeadLetterTopics
 from streams.dead_limit import DeadLimit
@@ -158,7 +158,7 @@ class Application:
                 decoded = await self._in_thread(
                     partition.former.decode, batches, range_, readable_to
                 )
-            except RegistryUnavailableError as error:
+            except RegistryError as error:  # an unknown schema is the record's, not the registry's
                 if self.registry_problem is None:
                     log.warning(
                         "the schema registry does not answer; trying again", problem=str(error)

@@ -16,15 +16,17 @@ import polars as pl
 from schemas.record import schema_text
 from schemas.topics import TopicSpec
 from streams.decoded import OFFSET, DeadRecord, Decoded, schema_id_of
-from streams.framed_blocks import NotPlainError, Plain
+from streams.framed_blocks import Block, NotPlainError
 from streams.record_batches import Record, RecordBatch, varint
 from streams.single_records import SingleRecords
-from streams.writers import BadSchemaError, Reader, Writers
+from streams.writers import BadSchemaError, Reader, Writer, Writers
 
 __all__ = ["Columns", "DeadRecord", "Decoded"]
 
 # Below this, one by one is as quick as another try with half of the batches.
 _FEW_RECORDS = 100
+# Without a key or a value, and all else zero.
+_SHORTEST_RECORD = 7
 
 
 class _Look(NamedTuple):
@@ -58,19 +60,14 @@ class Columns:
             for batch in batches
             if batch.count and batch.first <= last and batch.last >= first
         )
-        looks: dict[_Look, list[Plain]] = {}
-        single: list[Plain] = []
+        blocks: dict[_Look, Block] = {}
+        single: list[RecordBatch] = []
         for batch in used:
-            plain = Plain(batch, batch.records_bytes())
-            look = _look(plain)
-            if look is None or not self._is_plain(look):
-                single.append(plain)
-            else:
-                looks.setdefault(look, []).append(plain)
+            self._put(batch, blocks, single)
         frames = [
             _within(frame, first, last)
-            for look, plain in looks.items()
-            for frame in self._blocks(look, plain, single)
+            for look, block in blocks.items()
+            for frame in self._frames(look, block, single)
         ]
         rows, dead, headers = self._single.decode(_records(single, first, last))
         parts = [part for part in (*frames, rows) if len(part)]
@@ -85,26 +82,45 @@ class Columns:
             single=len(rows) + len(dead),
         )
 
-    def _is_plain(self, look: _Look) -> bool:
-        try:
-            return self._writers.find(look.schema_id).is_plain
-        except BadSchemaError:
-            return False
+    def _put(
+        self, batch: RecordBatch, blocks: dict[_Look, Block], single: list[RecordBatch]
+    ) -> None:
+        records = batch.records_bytes()
+        look = _look(batch, records)
+        writer = None if look is None else self._plain_writer(look.schema_id)
+        if look is None or writer is None:
+            single.append(batch)
+            return
+        if look not in blocks:
+            blocks[look] = writer.block(look.keyed)
+        blocks[look].add(batch, records)
 
-    def _blocks(
-        self, look: _Look, plain: Sequence[Plain], single: list[Plain]
+    def _plain_writer(self, schema_id: int) -> Writer | None:
+        try:
+            writer = self._writers.find(schema_id)
+        except BadSchemaError:
+            return None
+        return writer if writer.is_plain else None
+
+    def _frames(
+        self, look: _Look, block: Block, single: list[RecordBatch]
     ) -> Iterator[pl.DataFrame]:
         """All in one go; where that does not work, in halves, until the batches that spoil it are
         found. Those go to `single`."""
+        writer = self._writers.find(look.schema_id)
         try:
-            yield self._writers.find(look.schema_id).decode(plain, look.keyed)
+            yield writer.decode(block, look.keyed)
         except NotPlainError:
-            if len(plain) == 1 or sum(batch.count for batch, _ in plain) <= _FEW_RECORDS:
-                single += plain
+            batches = block.batches
+            if len(batches) == 1 or sum(batch.count for batch in batches) <= _FEW_RECORDS:
+                single += batches
                 return
-            middle = len(plain) // 2
-            yield from self._blocks(look, plain[:middle], single)
-            yield from self._blocks(look, plain[middle:], single)
+            middle = len(batches) // 2
+            for half in (batches[:middle], batches[middle:]):
+                again = writer.block(look.keyed)
+                for batch in half:
+                    again.add(batch, batch.records_bytes())
+                yield from self._frames(look, again, single)
 
 
 def _within(frame: pl.DataFrame, first: int, last: int) -> pl.DataFrame:
@@ -115,25 +131,26 @@ def _within(frame: pl.DataFrame, first: int, last: int) -> pl.DataFrame:
     return frame.filter(offsets.is_between(first, last))
 
 
-def _records(plain: Sequence[Plain], first: int, last: int) -> Iterator[Record]:
-    for batch, body in plain:
-        for record in batch.records_of(body):
+def _records(batches: Sequence[RecordBatch], first: int, last: int) -> Iterator[Record]:
+    for batch in batches:
+        for record in batch.records():
             if first <= record.offset <= last:
                 yield record
 
 
-def _look(plain: Plain) -> _Look | None:
+def _look(batch: RecordBatch, records: bytes) -> _Look | None:
     """None where even the first record is none of ours."""
-    body = plain.body
+    if batch.count * _SHORTEST_RECORD > len(records):
+        return None  # memory would be reserved for as many as the head says
     try:
-        at = 1 + varint(body, 0)[1]
+        at = 1 + varint(records, 0)[1]
         for _ in range(2):
-            _, at = varint(body, at)
-        key_length, at = varint(body, at)
+            _, at = varint(records, at)
+        key_length, at = varint(records, at)
         if key_length < -1:
             return None
-        _, at = varint(body, at + max(key_length, 0))
+        _, at = varint(records, at + max(key_length, 0))
     except (IndexError, ValueError):
         return None
-    schema_id = schema_id_of(body[at : at + 5])
-    return None if schema_id is None else _Look(schema_id, key_length >= 0, plain.batch.log_append)
+    schema_id = schema_id_of(records[at : at + 5])
+    return None if schema_id is None else _Look(schema_id, key_length >= 0, batch.log_append)

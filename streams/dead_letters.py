@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from importlib.metadata import version
 
 import pyarrow as pa
 import structlog
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from anabranch.settings import KafkaSettings
 from schemas.topics import TopicSpec
@@ -27,6 +28,7 @@ WORKER_VERSION = version("anabranch")
 _DETAIL_LENGTH = 512
 _RETRY_SECONDS = 1.0
 _CLOSE_SECONDS = 5.0
+_LARGEST_RECORD_BYTES = 256 << 20
 _UTC_MS = pa.timestamp("ms", "UTC")
 _ROWS = pa.schema(
     [
@@ -91,6 +93,16 @@ def dead_letter_headers(topic: str, partition: int, record: DeadRecord) -> Heade
     )
 
 
+def without_what_is_large(record: DeadRecord) -> DeadRecord:
+    """For a record that Kafka does not take: first its value stays away, then all but what we say
+    of it. The table has all of it."""
+    if record.value is not None:
+        left_out = ("dlq.left_out", f"a value of {len(record.value)} bytes".encode())
+        return replace(record, value=None, headers=(*record.headers, left_out))
+    left_out = ("dlq.left_out", b"key, value and headers")
+    return replace(record, key=None, headers=(left_out,))
+
+
 class DeadLetterTopics:
     """Writes dead letters to the topics beside their sources, at least once.
 
@@ -109,43 +121,49 @@ class DeadLetterTopics:
 
     async def publish(self, spec: TopicSpec, partition: int, dead: Sequence[DeadRecord]) -> None:
         """Return once Kafka has them, however long that takes."""
-        assert spec.dead_letters is not None
         waiting = list(dead)
         while waiting:
-            producer = None
-            try:
-                producer = await self._started()
-                acknowledged = [
-                    await send(
-                        producer,
-                        spec.dead_letters,
-                        record.key,
-                        record.value,
-                        dead_letter_headers(spec.name, partition, record),
-                    )
-                    for record in waiting
-                ]
-                answers = await asyncio.gather(*acknowledged, return_exceptions=True)
-            except (KafkaError, OSError) as error:
-                answers = [error] * len(waiting)
+            answers = await self._try(spec, partition, waiting)
+            large = [
+                record
+                for record, answer in zip(waiting, answers, strict=True)
+                if isinstance(answer, MessageSizeTooLargeError)
+            ]
             failed = [
                 record
                 for record, answer in zip(waiting, answers, strict=True)
-                if isinstance(answer, BaseException)
+                if answer is not None and record not in large
             ]
             if failed:
-                problem = next(a for a in answers if isinstance(a, BaseException))
-                if not isinstance(problem, (KafkaError, OSError)):
-                    raise problem
-                log.warning(
-                    "dead letters cannot be written; trying again",
-                    topic=spec.dead_letters,
-                    waiting=len(failed),
-                    problem=repr(problem),
-                )
-                self._replace(producer)
                 await self._sleep(_RETRY_SECONDS)
-            waiting = failed
+            # A record may be large where its batch was not, for being compressed.
+            waiting = [*map(without_what_is_large, large), *failed]
+
+    async def _try(
+        self, spec: TopicSpec, partition: int, dead: Sequence[DeadRecord]
+    ) -> Sequence[BaseException | None]:
+        """What was wrong with each; None for those that Kafka has."""
+        try:
+            producer = await self._started()
+        except (KafkaError, OSError) as error:
+            _say_that_it_waits(spec, error)
+            return [error] * len(dead)
+
+        async def one(record: DeadRecord) -> None:
+            headers = dead_letter_headers(spec.name, partition, record)
+            assert spec.dead_letters is not None
+            await (await send(producer, spec.dead_letters, record.key, record.value, headers))
+
+        answers = await asyncio.gather(*map(one, dead), return_exceptions=True)
+        problems = [answer for answer in answers if answer is not None]
+        for problem in problems:
+            if not isinstance(problem, (KafkaError, OSError)):
+                raise problem
+        passing = [p for p in problems if not isinstance(p, MessageSizeTooLargeError)]
+        if passing:
+            _say_that_it_waits(spec, passing[0])
+            self._replace(producer)
+        return answers
 
     async def close(self) -> None:
         """Whatever is under way was not waited for by anybody, and is formed again."""
@@ -172,7 +190,10 @@ class DeadLetterTopics:
                     client_id="anabranch-dead-letters",
                     acks="all",
                     enable_idempotence=True,
-                    max_request_size=8 << 20,
+                    # What was small in its source for being compressed has to be so here: the
+                    # broker looks at the compressed size, the client at the other.
+                    compression_type="zstd",
+                    max_request_size=_LARGEST_RECORD_BYTES,
                     **client_options(self._kafka),
                 )
                 try:
@@ -182,6 +203,14 @@ class DeadLetterTopics:
                     raise
                 self._producer = producer
             return self._producer
+
+
+def _say_that_it_waits(spec: TopicSpec, problem: BaseException) -> None:
+    log.warning(
+        "dead letters cannot be written; trying again",
+        topic=spec.dead_letters,
+        problem=repr(problem),
+    )
 
 
 async def _stopped(producer: AIOKafkaProducer) -> None:

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any, NamedTuple, cast
 
 import fastavro
+from fastavro.schema import SchemaParseException
 
 from anabranch.registry import Registry, RegistryError, RegistryUnavailableError
 from schemas.releases import Release, releases
@@ -70,13 +71,17 @@ class Decoder:
             if self._clock() < until:
                 raise UndecodableError(reason)
             try:
-                schema = json.loads(self._schema_text(schema_id))
+                text = self._schema_text(schema_id)
             except RegistryError as error:
                 reason = f"schema {schema_id} is not known: {error}"
                 self._refused[schema_id] = (self._clock() + _ASK_AGAIN_SECONDS, reason)
                 raise UndecodableError(reason) from error
-            pairs = frozenset(field["name"] for field in schema["fields"] if field.get("pairs"))
-            self._readers[schema_id] = _Reader(fastavro.parse_schema(schema), pairs)
+            try:
+                schema = json.loads(text)
+                pairs = frozenset(field["name"] for field in schema["fields"] if field.get("pairs"))
+                self._readers[schema_id] = _Reader(fastavro.parse_schema(schema), pairs)
+            except (SchemaParseException, ValueError, LookupError, TypeError) as error:
+                raise UndecodableError(f"schema {schema_id} is not of a record") from error
         return self._readers[schema_id]
 
     def _schema_text(self, schema_id: int) -> str:

@@ -133,12 +133,12 @@ class Former:
             restated = windows.restatements(frame, context.highest_before_ms, context.grace_ms)
             if len(restated):
                 late = int(pa.compute.sum(restated["events"]).as_py())
-                inserts.append(parquet(RESTATEMENTS, _placed(restated, topic, range_, context)))
+                inserts.append(parquet(RESTATEMENTS, placed(restated, topic, range_, context)))
         if applied := _still_good(context.replays, dead):
             place = TopicPartition(topic, context.partition)
             marks = applied_marks(place, applied, range_.epoch, context.applied_at, context.worker)
             inserts.append(parquet(DEAD_LETTER_MARKS, marks))
-        inserts.append(parquet(BATCHES, self._batch_row(frame, dead, range_, context)))
+        inserts.append(parquet(BATCHES, self.batch_row(frame, dead, range_, context)))
         appended = _appended(frame, dead)
         return Formed(
             inserts=tuple(inserts),
@@ -156,7 +156,7 @@ class Former:
         rows = dead_letter_rows(place, range_.epoch, dead, context.applied_at, context.worker)
         return parquet(DEAD_LETTERS, rows)
 
-    def _batch_row(
+    def batch_row(
         self, frame: pl.DataFrame, dead: Sequence[DeadRecord], range_: Range, context: Context
     ) -> pa.Table:
         appended = _appended(frame, dead)
@@ -236,7 +236,7 @@ def _still_good(replays: Mapping[int, Letter], dead: Sequence[DeadRecord]) -> di
     return {offset: letter for offset, letter in replays.items() if offset not in died}
 
 
-def _placed(rows: pa.Table, topic: str, range_: Range, context: Context) -> pa.Table:
+def placed(rows: pa.Table, topic: str, range_: Range, context: Context) -> pa.Table:
     """With the columns that say which batch it was."""
     return (
         pl.DataFrame(rows)

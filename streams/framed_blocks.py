@@ -22,7 +22,7 @@ import io
 import json
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
@@ -36,19 +36,49 @@ from streams.record_batches import RecordBatch
 
 _SYNC = b"one block and over"[:16]
 _FIXED = (1, 5)
-# Without a key, a value or anything but zeros.
-_SHORTEST_RECORD = 7
 
 
 class NotPlainError(Exception):
     """These batches are not what a plain block is. It takes the slow way to say why."""
 
 
-class Plain(NamedTuple):
-    """A batch that may be plain, with its records decompressed."""
+class Block:
+    """Batches, put one after the other as they are decompressed: memory that is used again and
+    again costs a fraction of what fresh memory costs."""
 
-    batch: RecordBatch
-    body: bytes
+    def __init__(self, head: bytes) -> None:
+        self.batches: list[RecordBatch] = []
+        self.ends: list[int] = []
+        """Of each batch's records, from the beginning of the first one's."""
+        self._out = io.BytesIO()
+        self._out.write(head)
+        self._counts_at = len(head)
+        self._begin = self._counts_at + self._out.write(_padded_varint(0) * 2)
+
+    def add(self, batch: RecordBatch, records: bytes) -> None:
+        self._out.write(records)
+        self.batches.append(batch)
+        self.ends.append(self._out.tell() - self._begin)
+
+    def read(self) -> pl.DataFrame:
+        """Once, after all is added."""
+        self._out.write(_SYNC)
+        self._out.seek(self._counts_at)
+        self._out.write(_padded_varint(sum(batch.count for batch in self.batches)))
+        self._out.write(_padded_varint(self.ends[-1]))
+        self._out.seek(0)
+        try:
+            return pl.read_avro(self._out)
+        except (PolarsError, OSError, PanicException) as error:
+            # A panic (polars reads past the end of a slice) is not even an Exception.
+            raise NotPlainError(str(error)) from None
+
+    def records(self) -> pl.Series:
+        """The bytes of all of them, as numbers."""
+        data = self._out.getvalue()
+        size = self.ends[-1]
+        buffers = [None, pa.py_buffer(data).slice(self._begin, size)]
+        return pl.Series(pa.Array.from_buffers(pa.uint8(), size, buffers))
 
 
 class FramedBlocks:
@@ -80,19 +110,18 @@ class FramedBlocks:
             ]
         )
 
-    def decode(self, plain: Sequence[Plain]) -> pl.DataFrame:
-        """All of one kind of timestamp. Raises NotPlainError and nothing else, whatever the bytes
-        are."""
-        batches = [batch for batch, _ in plain]
-        for batch, body in plain:
-            # Before memory is reserved for as many as the head says.
-            if batch.count * _SHORTEST_RECORD > len(body):
-                raise NotPlainError("there are too few bytes for so many records")
-        rows = self._read(plain)
+    def block(self) -> Block:
+        return Block(self._head)
+
+    def decode(self, block: Block) -> pl.DataFrame:
+        """Of batches of one kind of timestamp, that have records at all, as many as their bytes can
+        hold. Raises NotPlainError and nothing else, whatever the bytes are."""
+        batches = block.batches
+        rows = block.read()
         index = pl.int_range(len(rows), eager=True)
         starts = [0, *accumulate(batch.count for batch in batches)]
         try:
-            self._prove(rows, index - _of_batches(batches, starts), plain)
+            self._prove(rows, index - _of_batches(batches, starts), block)
         except TooWideError as error:
             raise NotPlainError(str(error)) from None
         if batches[0].log_append:
@@ -110,18 +139,7 @@ class FramedBlocks:
             offsets.alias(OFFSET), pl.lit(timestamps, pl.Int64).alias(TIMESTAMP)
         )
 
-    def _read(self, plain: Sequence[Plain]) -> pl.DataFrame:
-        count = sum(batch.count for batch, _ in plain)
-        size = sum(len(body) for _, body in plain)
-        bodies = [body for _, body in plain]
-        block = b"".join((self._head, _varint(count), _varint(size), *bodies, _SYNC))
-        try:
-            return pl.read_avro(io.BytesIO(block))
-        except (PolarsError, OSError, PanicException) as error:
-            # A panic (polars reads past the end of a slice) is not even an Exception.
-            raise NotPlainError(str(error)) from None
-
-    def _prove(self, rows: pl.DataFrame, deltas: pl.Series, plain: Sequence[Plain]) -> None:
+    def _prove(self, rows: pl.DataFrame, deltas: pl.Series, block: Block) -> None:
         def require(holds: bool, what: str) -> None:
             if not holds:
                 raise NotPlainError(what)
@@ -143,15 +161,12 @@ class FramedBlocks:
         require(_same(value_length, 5 + event), "values end elsewhere")
         require(_same(length, before_event + event + 1), "records end elsewhere")
         ends = (length + number_size(length)).cum_sum()
-        last_rows = [count - 1 for count in accumulate(batch.count for batch, _ in plain)]
-        bodies = pl.Series(accumulate(len(body) for _, body in plain))
-        require(_same(ends.gather(last_rows), bodies), "batches end elsewhere")
+        last_rows = [rows - 1 for rows in accumulate(batch.count for batch in block.batches)]
+        require(_same(ends.gather(last_rows), pl.Series(block.ends)), "batches end elsewhere")
         for number, before in zip(self._nullable, before_field, strict=True):
             # polars takes every branch but the first for the second. Null is 0, the other one 1,
             # which is 2 in zigzag.
-            body = b"".join([body for _, body in plain])
-            branches = pa.Array.from_buffers(pa.uint8(), len(body), [None, pa.py_buffer(body)])
-            seen = pl.Series(branches).gather(ends - length + before_event + before)
+            seen = block.records().gather(ends - length + before_event + before)
             nulls = rows[self._names[number]].is_null()
             require(bool(((seen == 2) | nulls).all()), "a union has no such branch")
 
@@ -175,6 +190,12 @@ def _varint(number: int) -> bytes:
         out.append(zigzag & 0x7F | 0x80)
         zigzag >>= 7
     return bytes((*out, zigzag))
+
+
+def _padded_varint(number: int) -> bytes:
+    """Always of five bytes, so that it can be written over."""
+    zigzag = number << 1
+    return bytes((*(zigzag >> shift & 0x7F | 0x80 for shift in (0, 7, 14, 21)), zigzag >> 28))
 
 
 def _container_head(fields: list[dict[str, Any]]) -> bytes:

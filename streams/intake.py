@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from streams.ledger import Ledger, Range
 from streams.record_batches import RecordBatch
 
+SILENCE_SECONDS = 10.0
+
 
 @dataclass(slots=True)
 class Intake:
@@ -24,6 +26,8 @@ class Intake:
     oldest: float = 0.0
     """When the first of what waits came, by the caller's clock."""
     batches: deque[RecordBatch] = field(default_factory=deque)
+    _silent_at: tuple[int, float] | None = None
+    """A position below the end of the log, and since when it has been that."""
 
     def take(self, batch: RecordBatch, now: float) -> None:
         if self.position is None:
@@ -39,6 +43,19 @@ class Intake:
         self.position = batch.last + 1
         self.rows += batch.count
         self.bytes += len(batch.body)
+
+    def is_missing(self, end: int, now: float) -> bool:
+        """Whether Kafka has had more for a while, below `end`, and nothing of it comes. What was
+        dropped on its way is seen when the next batch comes; after the last there is none."""
+        position = self.position
+        if position is None or position >= end:
+            self._silent_at = None
+        elif self._silent_at is None or self._silent_at[0] != position:
+            self._silent_at = (position, now)
+        elif now - self._silent_at[1] >= SILENCE_SECONDS:
+            self._silent_at = None
+            return True
+        return False
 
     def go_on_from(self, offset: int) -> None:
         """The ledger is known: what lies before is applied already, what comes must start there."""

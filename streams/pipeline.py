@@ -106,6 +106,16 @@ class Pipeline:
         self._throttle(partition)
         self._wake.set()
 
+    def look_for_missing(self, end: Callable[[TopicPartition], int | None]) -> None:
+        """Ask again for what Kafka has and nobody brings."""
+        for place, partition in self._partitions.items():
+            known = end(place)
+            if known is None or partition.ledger is None or partition.held_back:
+                continue
+            if partition.intake.is_missing(known, self._clock()):
+                partition.intake.broken = True
+                self._wake.set()
+
     async def run(self) -> None:
         """Until cancelled."""
         while True:

@@ -80,11 +80,7 @@ class RecordBatch:
 
     def records(self) -> Iterator[Record]:
         """One by one, which costs many times what a batch as columns costs."""
-        return self.records_of(self.records_bytes())
-
-    def records_of(self, data: bytes) -> Iterator[Record]:
-        """`data` is what `records_bytes` gave."""
-        at = 0
+        data, at = self.records_bytes(), 0
         for index in range(self.count):
             try:
                 record, at = self._record(data, at, index)

@@ -19,7 +19,7 @@ from streams.sending import send
 from streams.topic_admin import TopicError, admin_client, existing_topics
 
 _REQUEST_TIMEOUT_MS = 10_000
-_LARGEST_RECORD = 8 << 20
+_LARGEST_RECORD_BYTES = 256 << 20  # the broker looks at the compressed size, the client at this
 
 
 class Returned(NamedTuple):
@@ -72,7 +72,7 @@ async def reinsertion(kafka: KafkaSettings) -> AsyncIterator[Reinsertion]:
         enable_idempotence=True,
         compression_type="zstd",  # one that fitted into its topic compressed has to fit again
         request_timeout_ms=_REQUEST_TIMEOUT_MS,
-        max_request_size=_LARGEST_RECORD,
+        max_request_size=_LARGEST_RECORD_BYTES,
         **client_options(kafka),
     )
     try:

@@ -97,6 +97,13 @@ class _BatchFetcher(fetcher.Fetcher):  # type: ignore[misc]
     )
 
 
+def deliver_batches(consumer: Any) -> None:
+    """From now on it yields `RecordBatch`es. For a consumer that has started and fetches nothing
+    yet: one without an assignment."""
+    # Private: where a consumer keeps its fetcher.
+    consumer._fetcher.__class__ = _BatchFetcher
+
+
 class _Message:
     """What Faust asks of a record, for a whole run of batches."""
 
@@ -143,8 +150,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 
     async def on_start(self) -> None:
         await super().on_start()
-        # Private: nothing is fetched before the subscription, which comes after the start.
-        self._ensure_consumer()._fetcher.__class__ = _BatchFetcher
+        deliver_batches(self._ensure_consumer())  # the subscription comes after the start
 
     async def on_thread_stop(self) -> None:
         consumer = self._consumer
@@ -300,7 +306,19 @@ class Consumer(driver.Consumer):
         await self._thread.seek_back(place, offset)
 
     def end(self, place: TopicPartition) -> int | None:
-        return self.highwater(TP(*place))
+        try:
+            return self.highwater(TP(*place))
+        except AssertionError:  # the other thread has just given the partition away
+            return None
+
+    def readable_end(self, place: TopicPartition) -> int | None:
+        # Private: Faust hands on the end of the log, and open transactions lie before that.
+        consumer = self._thread._ensure_consumer()
+        try:
+            found = consumer.last_stable_offset(KafkaTopicPartition(*place))
+            return cast(int | None, found)
+        except AssertionError:
+            return None
 
 
 class Transport(driver.Transport):

@@ -156,11 +156,14 @@ class Worker:
                     lag = max(0, end - partition.ledger.next)
                     self.metrics.lag.labels(*map(str, place)).set(lag)
             self.metrics.waiting_bytes.set(waiting)
+            self.pipeline.look_for_missing(self._consumer.readable_end)
 
     @property
     def stalled_seconds(self) -> float:
         """How long something has waited while nothing was applied and ClickHouse answered."""
-        if not any(p.intake.rows for p in self.pipeline.partitions.values()):
+        partitions = self.pipeline.partitions.values()
+        waits = any(p.intake.rows or (p.ledger and p.ledger.intended) for p in partitions)
+        if not waits:
             return 0.0
         if self.writer.circuit.problem or self.application.registry_problem:
             return 0.0

@@ -17,7 +17,7 @@ from schemas.compatibility import incompatibilities
 from schemas.record import SchemaError, compact
 from streams.avro_shapes import Kind, NotPlainSchemaError, Shape, dtype, shapes_of
 from streams.decoded import OFFSET, TIMESTAMP
-from streams.framed_blocks import FramedBlocks, Plain
+from streams.framed_blocks import Block, FramedBlocks
 from streams.reasons import BadEventReason
 
 
@@ -79,9 +79,13 @@ class Writer:
         """Whether its records can be read as blocks; all others are read one by one."""
         return bool(self._blocks)
 
-    def decode(self, plain: Sequence[Plain], keyed: bool) -> pl.DataFrame:
+    def block(self, keyed: bool) -> Block:
+        """For batches of plain records, all with a key or all without."""
+        return self._blocks[keyed].block()
+
+    def decode(self, block: Block, keyed: bool) -> pl.DataFrame:
         """With the reader's columns. Raises NotPlainError."""
-        frame = self._blocks[keyed].decode(plain)
+        frame = self._blocks[keyed].decode(block)
         return frame.select(*self._columns, OFFSET, TIMESTAMP)
 
 

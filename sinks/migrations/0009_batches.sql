@@ -17,7 +17,8 @@ CREATE TABLE IF NOT EXISTS ${database}.batches${local}${on_cluster}
     min_append Nullable(DateTime64(3, 'UTC')) COMMENT 'Earliest timestamp of a record in Kafka; null without records' CODEC(ZSTD(1)),
     max_append Nullable(DateTime64(3, 'UTC')) COMMENT 'Latest timestamp of a record in Kafka; null without records' CODEC(ZSTD(1)),
     applied_at DateTime64(3, 'UTC') COMMENT 'When the batch was formed, UTC, in ms' CODEC(Delta, ZSTD(1)),
-    worker LowCardinality(String) COMMENT 'Who applied it' CODEC(ZSTD(1))
+    worker LowCardinality(String) COMMENT 'Who applied it' CODEC(ZSTD(1)),
+    INDEX times applied_at TYPE minmax GRANULARITY 1
 )
 ENGINE = ${merge_tree}
 PARTITION BY toYYYYMM(applied_at)
@@ -54,3 +55,36 @@ COMMENT 'Late events by window and batch';
 CREATE TABLE IF NOT EXISTS ${database}.restatements${on_cluster} AS ${database}.restatements_local
 ENGINE = Distributed(${cluster}, ${database}, restatements_local, cityHash64(topic, partition))
 COMMENT 'Late events by window and batch, on all shards';
+
+-- The same added up for each life of a partition, so that asking where it stands reads one row.
+CREATE TABLE IF NOT EXISTS ${database}.batch_totals${local}${on_cluster}
+(
+    topic LowCardinality(String) COMMENT 'Kafka topic' CODEC(ZSTD(1)),
+    partition Int32 COMMENT 'Partition of that topic' CODEC(T64, ZSTD(1)),
+    epoch LowCardinality(String) COMMENT 'Which life of the partition' CODEC(ZSTD(1)),
+    batches SimpleAggregateFunction(sum, UInt64) COMMENT 'Ranges applied, a count' CODEC(T64, ZSTD(1)),
+    rows SimpleAggregateFunction(sum, UInt64) COMMENT 'Events stored in the raw table' CODEC(T64, ZSTD(1)),
+    dead SimpleAggregateFunction(sum, UInt64) COMMENT 'Records that became dead letters' CODEC(T64, ZSTD(1)),
+    skipped SimpleAggregateFunction(sum, UInt64) COMMENT 'Replays left out' CODEC(T64, ZSTD(1)),
+    lost SimpleAggregateFunction(sum, UInt64) COMMENT 'Offsets deleted before they were read' CODEC(T64, ZSTD(1)),
+    last SimpleAggregateFunction(max, Int64) COMMENT 'Last offset applied' CODEC(Delta, ZSTD(1)),
+    max_ts SimpleAggregateFunction(max, DateTime64(3, 'UTC')) COMMENT 'Latest event time; 1970 without rows' CODEC(Delta, ZSTD(1)),
+    applied_at SimpleAggregateFunction(max, DateTime64(3, 'UTC')) COMMENT 'When the last one was applied' CODEC(Delta, ZSTD(1))
+)
+ENGINE = ${aggregating_merge_tree}
+ORDER BY (topic, partition, epoch)
+TTL toDateTime(applied_at) + INTERVAL 400 DAY
+SETTINGS ${deduplication}
+COMMENT 'Batches added up by partition and epoch; ask for sum(rows), max(last), grouped by them';
+
+-- cluster only
+CREATE TABLE IF NOT EXISTS ${database}.batch_totals${on_cluster} AS ${database}.batch_totals_local
+ENGINE = Distributed(${cluster}, ${database}, batch_totals_local, cityHash64(topic, partition))
+COMMENT 'Batches added up by partition and epoch, on all shards';
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS ${database}.batch_totals_view${on_cluster}
+TO ${database}.batch_totals${local}
+AS SELECT topic, partition, epoch, toUInt64(1) AS batches, rows, dead, skipped, lost, last,
+    ifNull(max_ts, toDateTime64(0, 3, 'UTC')) AS max_ts, applied_at
+FROM ${database}.batches${local}
+COMMENT 'Adds what batches gets';

@@ -24,12 +24,12 @@ from sinks.settings import ClickHouseSettings
 from tests.live.clickhouse_fixture import ClickHouse
 
 NAMES = [migration.name for migration in load()]
-VIEWS = {"metric_hours_view", "metric_days_view"}
+VIEWS = {"metric_hours_view", "metric_days_view", "batch_totals_view"}
 TABLES = {
     *("exposures", "turn_metrics", "invites", "outcomes"),
     *("metric_windows", "metric_hours", "metric_days"),
     *("unit_metrics", "unit_exposures", "invite_units"),
-    *("batches", "restatements", "dead_letters", "dead_letter_marks"),
+    *("batches", "batch_totals", "restatements", "dead_letters", "dead_letter_marks"),
     *VIEWS,
 }
 FIRST = """CREATE TABLE IF NOT EXISTS ${database}.first (a Int32)

@@ -1,0 +1,265 @@
+"""`GET /v1/stats` and `GET /v1/freshness`: what came in, what became of it, how fresh it is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field
+
+from analysis.freshness import Freshness, Progress, freshness
+from schemas.topics import TOPICS
+from service.access import Access, Permission, needs
+from service.problems import Kind, Problem, problem_answers
+from sinks.clickhouse import ClickHouseRefused, ClickHouseUnavailable
+from sinks.figures import Figures, IngestionFigures, PartitionFigures
+from streams.kafka_log import Bounds, TopicPartition
+from streams.log_ends import LogEnds, LogsUnknownError
+
+# Whoever asks within this time gets the same answer: a screen full of dashboards costs one query.
+KEPT_SECONDS = 0.25
+INGESTED = tuple(topic.name for topic in TOPICS if topic.emitted)
+
+
+class PartitionStats(BaseModel):
+    partition: int
+    epoch: str = Field(description="Which life of the partition: a topic made anew has another.")
+    applied_offset: int = Field(description="The last offset applied; -1 before the first.")
+    end_offset: int | None = Field(description="Kafka's next offset; null while it does not say.")
+    pending: int | None = Field(description="Offsets that are not applied yet.")
+    last_event_time: datetime | None = Field(description="The highest event time applied.")
+    applied_at: datetime | None = Field(description="When the last batch was formed.")
+
+
+class TopicStats(BaseModel):
+    topic: str
+    stored: int = Field(description="Events in the raw table.")
+    dead: int = Field(description="Records that became dead letters.")
+    skipped: int = Field(description="Replays that were stored already, and left out.")
+    lost: int = Field(description="Offsets that Kafka deleted before they were applied.")
+    batches: int = Field(description="Ranges of offsets applied.")
+    events_per_second: float = Field(description="Stored, over the last minute.")
+    late_events: int = Field(description="Events that fell into a window that had closed.")
+    dead_letters: dict[str, int] = Field(description="Dead letters by reason.")
+    pending: int | None = Field(description="Offsets in Kafka that are not applied yet.")
+    partitions: list[PartitionStats]
+
+
+class Stats(BaseModel):
+    at: datetime = Field(description="When this was read.")
+    stored: int = Field(description="Events of all topics.")
+    dead: int
+    lost: int
+    pending: int | None
+    events_per_second: float
+    kafka_problem: str | None = Field(description="Why Kafka did not tell its offsets, if so.")
+    topics: list[TopicStats]
+
+
+class TopicFreshness(BaseModel):
+    topic: str
+    watermark: datetime | None = Field(
+        description="What happened up to here, and came in order, can be seen."
+    )
+    lag_seconds: float | None = Field(
+        description="0 when nothing is pending, else how old the watermark is."
+    )
+    pending: int | None = Field(description="Offsets in Kafka that are not applied yet.")
+    idle_partitions: int = Field(description="Partitions with nothing pending: they hold no mark.")
+
+
+class FreshnessReport(BaseModel):
+    at: datetime
+    watermark: datetime | None = Field(
+        description="The lowest of the topics that have something pending, else the highest."
+    )
+    lag_seconds: float | None
+    pending: int | None
+    applied_at: datetime | None = Field(description="When the last batch of all was formed.")
+    late_events: int
+    dead_letters: int
+    kafka_problem: str | None
+    topics: list[TopicFreshness]
+
+
+class _Seen(NamedTuple):
+    at: datetime
+    figures: Figures
+    bounds: Mapping[TopicPartition, Bounds]
+    kafka_problem: str | None
+
+
+class Ingestion:
+    """One look at ClickHouse and Kafka serves all who ask at the same time."""
+
+    def __init__(self, figures: IngestionFigures, ends: LogEnds) -> None:
+        self._figures = figures
+        self._ends = ends
+        self._looking: asyncio.Task[_Seen] | None = None
+
+    async def look(self) -> _Seen:
+        if self._looking is None or _is_old(self._looking):
+            self._looking = asyncio.create_task(self._look())
+        try:
+            # Shielded: who asked first may go away, the others still wait for the answer.
+            return await asyncio.shield(self._looking)
+        except (ClickHouseUnavailable, ClickHouseRefused) as error:
+            raise Problem(
+                Kind.CLICKHOUSE_UNAVAILABLE, str(error), headers={"Retry-After": "2"}
+            ) from error
+
+    async def _look(self) -> _Seen:
+        # Kafka first: what is applied meanwhile then shows as applied, never as more than there is.
+        problem: str | None = None
+        bounds: Mapping[TopicPartition, Bounds] = {}
+        try:
+            bounds = await self._ends.read(INGESTED)
+        except LogsUnknownError as error:
+            problem = str(error)
+        return _Seen(datetime.now(UTC), await self._figures.read(), bounds, problem)
+
+    async def close(self) -> None:
+        await self._figures.close()
+        await self._ends.close()
+
+
+def _is_old(looking: asyncio.Task[_Seen]) -> bool:
+    if not looking.done():
+        return False
+    if looking.cancelled() or looking.exception() is not None:
+        return True
+    return (datetime.now(UTC) - looking.result().at).total_seconds() > KEPT_SECONDS
+
+
+def stats_routes(access: Access, ingestion: Ingestion) -> APIRouter:
+    router = access.router(tags=["ingestion"])
+
+    @router.get("/v1/stats", response_model=Stats, responses=problem_answers(401, 403, 503))
+    @needs(Permission.VIEW)
+    async def stats() -> Stats:
+        """What came in by topic and partition, and what became of it: the newest figures there are.
+
+        Kafka being away leaves `pending` and `end_offset` null and says why; ClickHouse being away
+        is a 503.
+        """
+        return stats_of(await ingestion.look())
+
+    @router.get(
+        "/v1/freshness", response_model=FreshnessReport, responses=problem_answers(401, 403, 503)
+    )
+    @needs(Permission.VIEW)
+    async def fresh() -> FreshnessReport:
+        """How far what can be seen is behind what Kafka holds, by topic and over all."""
+        return freshness_of(await ingestion.look())
+
+    return router
+
+
+def stats_of(seen: _Seen) -> Stats:
+    topics = [_topic_stats(seen, topic) for topic in INGESTED]
+    return Stats(
+        at=seen.at,
+        stored=sum(topic.stored for topic in topics),
+        dead=sum(topic.dead for topic in topics),
+        lost=sum(topic.lost for topic in topics),
+        pending=_sum([topic.pending for topic in topics]),
+        events_per_second=sum(topic.events_per_second for topic in topics),
+        kafka_problem=seen.kafka_problem,
+        topics=topics,
+    )
+
+
+def freshness_of(seen: _Seen) -> FreshnessReport:
+    of_topics = {topic: freshness(_progress(seen, topic), seen.at) for topic in INGESTED}
+    overall = freshness(
+        [Progress(fresh.watermark, fresh.pending) for fresh in of_topics.values()], seen.at
+    )
+    figures = seen.figures
+    return FreshnessReport(
+        at=seen.at,
+        watermark=overall.watermark,
+        lag_seconds=overall.lag_seconds,
+        pending=overall.pending,
+        applied_at=max((p.applied_at for p in figures.partitions), default=None),
+        late_events=sum(figures.late.values()),
+        dead_letters=sum(p.dead for p in figures.partitions),
+        kafka_problem=seen.kafka_problem,
+        topics=[_topic_freshness(topic, fresh) for topic, fresh in of_topics.items()],
+    )
+
+
+def _topic_freshness(topic: str, fresh: Freshness) -> TopicFreshness:
+    return TopicFreshness(
+        topic=topic,
+        watermark=fresh.watermark,
+        lag_seconds=fresh.lag_seconds,
+        pending=fresh.pending,
+        idle_partitions=fresh.idle_partitions,
+    )
+
+
+def _topic_stats(seen: _Seen, topic: str) -> TopicStats:
+    known = [p for p in seen.figures.partitions if p.topic == topic]
+    partitions = _partitions(seen, topic)
+    return TopicStats(
+        topic=topic,
+        stored=sum(p.stored for p in known),
+        dead=sum(p.dead for p in known),
+        skipped=sum(p.skipped for p in known),
+        lost=sum(p.lost for p in known),
+        batches=sum(p.batches for p in known),
+        events_per_second=round(seen.figures.per_second.get(topic, 0.0), 1),
+        late_events=seen.figures.late.get(topic, 0),
+        dead_letters=seen.figures.reasons.get(topic, {}),
+        pending=_sum([p.pending for p in partitions]),
+        partitions=partitions,
+    )
+
+
+def _partitions(seen: _Seen, topic: str) -> list[PartitionStats]:
+    known = {p.partition: p for p in seen.figures.partitions if p.topic == topic}
+    there = {place.partition for place in seen.bounds if place.topic == topic}
+    return [
+        _partition(partition, known.get(partition), seen.bounds.get(place))
+        for partition in sorted(known.keys() | there)
+        for place in (TopicPartition(topic, partition),)
+    ]
+
+
+def _partition(
+    number: int, figures: PartitionFigures | None, bounds: Bounds | None
+) -> PartitionStats:
+    applied = figures.applied_offset if figures else -1
+    pending = None
+    if bounds is not None:
+        # Below the start of the log nothing waits. A log that ends before what was applied is
+        # another topic of the same name: all of it waits.
+        next_one = max(applied + 1, bounds.start) if applied < bounds.end else bounds.start
+        pending = bounds.end - next_one
+    return PartitionStats(
+        partition=number,
+        epoch=figures.epoch if figures else "",
+        applied_offset=applied,
+        end_offset=bounds.end if bounds else None,
+        pending=pending,
+        last_event_time=figures.last_event_time if figures else None,
+        applied_at=figures.applied_at if figures else None,
+    )
+
+
+def _progress(seen: _Seen, topic: str) -> list[Progress]:
+    found = []
+    for partition in _partitions(seen, topic):
+        mark = partition.last_event_time
+        if mark is not None and partition.applied_at is not None:
+            mark = min(mark, partition.applied_at)  # a sender's clock may be ahead
+        found.append(Progress(mark, partition.pending))
+    return found
+
+
+def _sum(numbers: Sequence[int | None]) -> int | None:
+    known = [number for number in numbers if number is not None]
+    return sum(known) if len(known) == len(numbers) else None
