@@ -16,6 +16,7 @@ import chdb
 from sinks.embedded.errors import ClickHouseError, Code, from_engine
 from sinks.embedded.quoting import identifier, quoted
 from sinks.embedded.results import Result
+from sinks.embedded.unfinished_inserts import forget_unfinished_inserts
 
 _WORDS_LOST = (
     "Code: 62. DB::Exception: The query failed, and holds bytes that are no UTF-8, so that the "
@@ -73,6 +74,7 @@ class Engine:
     def __init__(self, folder: Path, memory_bytes: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._path = str(folder.resolve())
+        forget_unfinished_inserts(folder)
         self._mending = threading.Lock()
         try:
             # The first connection starts the engine, and the last one closed ends it.
