@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import faust
@@ -24,9 +25,11 @@ from streams.transport import SCHEME
 Accept = Callable[[TopicPartition, Fetched], Awaitable[None]]
 
 
-def build_app(settings: WorkerSettings, kafka: KafkaSettings) -> faust.App:
+def build_app(settings: WorkerSettings, kafka: KafkaSettings, folder: Path) -> faust.App:
+    """Faust makes a folder for tables, which we have none of: below `folder`."""
     app = faust.App(
         settings.group,
+        datadir=folder,
         broker=[URL(f"{SCHEME}://{address.strip()}") for address in kafka.bootstrap.split(",")],
         broker_client_id=f"anabranch-worker-{settings.name or 'unnamed'}",
         broker_session_timeout=settings.session_timeout_seconds,

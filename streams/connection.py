@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import KafkaError
 from aiokafka.helpers import create_ssl_context
 
 from anabranch.settings import KafkaSettings
@@ -22,3 +24,15 @@ def client_options(settings: KafkaSettings) -> dict[str, Any]:
         options["sasl_plain_username"] = settings.sasl_username
         options["sasl_plain_password"] = password.get_secret_value() if password else None
     return options
+
+
+async def kafka_problem(settings: KafkaSettings) -> str | None:
+    """None when a broker answers, else what stands in the way."""
+    client = AIOKafkaClient(**client_options(settings))
+    try:
+        await client.bootstrap()
+    except (KafkaError, OSError) as error:
+        return str(error)
+    finally:
+        await client.close()
+    return None

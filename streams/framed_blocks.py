@@ -24,9 +24,9 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 from polars.exceptions import PanicException, PolarsError
 
 from streams.avro_shapes import Kind, Shape, block_type
@@ -175,9 +175,8 @@ def _of_batches(batches: Sequence[RecordBatch], values: Sequence[int]) -> int | 
     """A value of each batch, for each of its records; there may be one value too many."""
     if len(batches) == 1:
         return values[0]
-    ends = pa.array(accumulate(batch.count for batch in batches), pa.int64())
-    runs = pa.RunEndEncodedArray.from_arrays(ends, pa.array(values[: len(batches)], pa.int64()))
-    return pl.Series(pc.run_end_decode(runs))
+    counts = [batch.count for batch in batches]
+    return pl.Series(np.repeat(np.array(values[: len(batches)], np.int64), counts))
 
 
 def _same(values: pl.Series, expected: Size) -> bool:

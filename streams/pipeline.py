@@ -127,7 +127,8 @@ class Pipeline:
                 try:
                     await self._cycle
                 except asyncio.CancelledError:
-                    if not self._resting:  # this task itself was cancelled
+                    this = asyncio.current_task()
+                    if this is None or this.cancelling():  # not the cycle alone
                         self._cycle.cancel()
                         raise
                 finally:

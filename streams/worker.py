@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import os
 import socket
+import tempfile
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, cast
 
 import structlog
@@ -18,18 +20,21 @@ from anabranch.events import EVENT_TYPES
 from anabranch.fields import Event
 from anabranch.registry import Registry
 from anabranch.settings import KafkaSettings, RegistrySettings
+from schemas.topics import TURN_METRICS
 from sinks.settings import ClickHouseSettings
 from sinks.writer import SinkRejected, Writer
 from streams.agents import AGENTS
 from streams.app import build_app
 from streams.application import Application
 from streams.columns import Columns
+from streams.connection import kafka_problem
 from streams.dead_letters import DeadLetterTopics
 from streams.dead_limit import DeadLimit, TooManyDeadError
 from streams.forming import PLANS, Former
 from streams.kafka_log import TopicPartition
 from streams.metrics import WorkerMetrics
 from streams.pipeline import Pipeline
+from streams.self_check import SelfCheck
 from streams.settings import WorkerSettings
 from streams.taking_up import TakingUp
 from streams.transport import Consumer
@@ -38,6 +43,9 @@ log = structlog.get_logger("streams.worker")
 
 _WATCH_SECONDS = 1.0
 _STOP_SECONDS = 20.0
+# One worker of all checks what is stored: the owner of this partition.
+_CHECKED_BY_ITS_OWNER = TopicPartition(TURN_METRICS.name, 0)
+_KAFKA_RETRY_SECONDS = 1.0
 
 
 class WorkerError(Exception):
@@ -61,6 +69,8 @@ class Worker:
         self.metrics = WorkerMetrics()
         self.name = settings.name or f"{socket.gethostname()}-{os.getpid()}"
         self._settings = settings
+        self._kafka = kafka
+        self._kafka_problem: str | None = None
         clock = boot_clock()
         self._clock = clock
         self.writer = Writer(clickhouse, self.metrics)
@@ -89,29 +99,42 @@ class Worker:
             self.metrics,
             clock,
         )
-        self.app = build_app(settings, kafka)
+        self._folder = tempfile.TemporaryDirectory(prefix="anabranch-worker-")
+        self.app = build_app(settings, kafka, Path(self._folder.name))
         for agent in AGENTS:
             agent(self.app, self.pipeline.accept)
         self.app.on_partitions_assigned.connect(cast(Any, self._on_assigned))
         self.app.on_partitions_revoked.connect(cast(Any, self._on_revoked))
+        self._self_check = SelfCheck(
+            clickhouse,
+            self.writer,
+            self.metrics,
+            unit_sums=settings.unit_sums,
+            is_ours=lambda: _CHECKED_BY_ITS_OWNER in self.pipeline.partitions,
+        )
         self._left = False
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until told to stop, which drains what is intended. WorkerError: it cannot go on."""
+        await self._wait_for_kafka(stop)
+        if stop.is_set():
+            await self._close()
+            return
         pipeline = asyncio.create_task(self.pipeline.run(), name="pipeline")
         watch = asyncio.create_task(self._watch(), name="watch")
+        check = asyncio.create_task(self._self_check.run(), name="self-check")
         start = asyncio.create_task(self.app.start(), name="faust")
         stopping = asyncio.create_task(stop.wait(), name="stop")
         try:
             ends = {pipeline, watch, stopping}
             done, _ = await asyncio.wait({*ends, start}, return_when=asyncio.FIRST_COMPLETED)
             while done == {start}:  # its start ended well, and the worker lives
-                await start
+                await _ended(start)
                 done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             for task in done - {stopping}:
                 await _ended(task)
         finally:
-            await self._stop((pipeline, watch, start, stopping))
+            await self._stop((pipeline, watch, check, start, stopping))
 
     async def _stop(self, tasks: Iterable[asyncio.Future[Any]]) -> None:
         log.info("stopping")
@@ -126,13 +149,30 @@ class Worker:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError, Exception):
                 await task
+        await self._close()
+
+    async def _close(self) -> None:
         self.application.close()
+        self._folder.cleanup()
         await self._dead_letters.close()
         await self.writer.close()
+
+    async def _wait_for_kafka(self, stop: asyncio.Event) -> None:
+        """Faust ends when it finds no broker at its start."""
+        while not stop.is_set():
+            problem = await kafka_problem(self._kafka)
+            if (problem is None) != (self._kafka_problem is None):
+                log.warning("waiting for kafka", problem=problem)
+            self._kafka_problem = problem
+            if problem is None:
+                return
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), _KAFKA_RETRY_SECONDS)
 
     async def _on_assigned(self, app: Any, assigned: Iterable[TP], **_: Any) -> None:
         if not self._left:
             places = [TopicPartition(*place) for place in assigned]
+            log.info("partitions assigned", count=len(places))
             self.pipeline.assign(places, self._consumer)
 
     async def _on_revoked(self, app: Any, revoked: Iterable[TP], **_: Any) -> None:
@@ -171,8 +211,9 @@ class Worker:
 
     def problems(self) -> dict[str, str | None]:
         """What stands in the way, by dependency; None where nothing does."""
+        unjoined = None if self.pipeline.joined else "the group has not given it its share yet"
         return {
-            "kafka": None if self.pipeline.joined else "the group has not given it its share yet",
+            "kafka": self._kafka_problem or unjoined,
             "clickhouse": self.writer.circuit.problem,
             "registry": self.application.registry_problem,
         }

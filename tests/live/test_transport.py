@@ -75,7 +75,7 @@ class Taker:
 @asynccontextmanager
 async def running(broker: Broker, **settings: Any) -> AsyncIterator[Taker]:
     worker = WorkerSettings(session_timeout_seconds=6, **settings)
-    taker = Taker(build_app(worker, broker.settings))
+    taker = Taker(build_app(worker, broker.settings, broker.state / "faust"))
     await taker.app.start()
     async with asyncio.timeout(30):
         await taker.assigned.wait()

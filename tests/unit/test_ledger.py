@@ -262,8 +262,8 @@ class LedgerMachine(RuleBasedStateMachine):
         assert not missing, f"missing: {missing}"
         for table in TABLES[1:]:
             different = self.store.rows[table].keys() ^ stored
-            # Only a range whose records Kafka deleted between two attempts can differ, and `batches`
-            # says so: by what is lost, or by a range of the old topic that never ended.
+            # Only a range whose records Kafka deleted between two attempts can differ, and the
+            # batches say so: by what is lost, or by a range of the old topic that never ended.
             told = self.remade or any(batch.lost for batch in self.store.batches)
             assert not different or (told and different <= self.may_be_lost)
 
@@ -315,12 +315,13 @@ def test_ledger_counts_what_retention_deleted_of_an_intended_range_as_lost() -> 
 
 def test_ledger_gives_a_range_to_what_retention_deleted_before_it_was_intended() -> None:
     ledger = take_up(10, Entry(10, "e123", None).metadata, 15, 40, None, "new1")
-    assert ledger.lost_range == Range("e123", 10, 14)
-    ledger.now_intended(ledger.lost_range)
-    assert ledger.lost(Range("e123", 10, 14)) == 5
-    ledger.now_inserted(Range("e123", 10, 14))
-    assert ledger.lost_range is None
-    assert ledger.next == 15
+    gone = Range("e123", 10, 14)
+    assert ledger.lost_range == gone
+    ledger.now_intended(gone)
+    assert ledger.lost(gone) == 5
+    ledger.now_inserted(gone)
+    assert ledger.entry == Entry(15, "e123", None)
+    assert ledger.range_to(20) == Range("e123", 15, 20)
 
 
 def test_ledger_leaves_offsets_to_a_new_epoch_where_the_broker_lost_the_end_of_the_log() -> None:
