@@ -13,6 +13,9 @@ from tests.live.kafka_fixture import own_kafka as own_kafka
 from tests.live.service_fixture import service as service
 from tests.live.stack_fixture import shared_stack as shared_stack
 from tests.live.stack_fixture import stack as stack
+from tests.live.worker_fixture import around as around
+from tests.live.worker_fixture import shared_worker as shared_worker
+from tests.live.worker_fixture import worker as worker
 
 HERE = Path(__file__).parent
 

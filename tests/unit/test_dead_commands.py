@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import NoReturn
 
@@ -9,6 +10,7 @@ import pytest
 
 from anabranch.registry import Registry
 from anabranch.settings import RegistrySettings
+from deploy.main import build_app
 from schemas.releases import Release
 from service.commands.dead.printing import hex_lines, line, shortened
 from service.commands.dead.selecting import Filters, place, selection
@@ -60,7 +62,7 @@ def test_place_refuses_what_is_none(text: str) -> None:
 @pytest.mark.parametrize("number", ["-1", "x", "", "1.0", "٣", "9" * 30, str(2**63)])
 def test_place_refuses_an_offset_that_is_none(number: str) -> None:
     with pytest.raises(CommandError, match="turn-metrics"):
-        place(f"turn-metrics.v1/0/{number}")
+        place("turn-metrics.v1/0/{number}")
 
 
 def test_selection_leaves_marked_letters_out_unless_they_are_named() -> None:
@@ -74,6 +76,34 @@ def test_selection_reads_times_as_tail_does() -> None:
     assert chosen.since == datetime(2026, 1, 31, 12, tzinfo=UTC)
     assert chosen.until is not None
     assert timedelta(hours=2) <= datetime.now(UTC) - chosen.until < timedelta(hours=3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("list", "--topic", "nonsense"), "'nonsense' is none of exposures.v1, "),
+        (("list", "--reason", "bad"), "'bad' is none of empty, bad_magic, "),
+        (("list", "--since", "soon"), "--since 'soon' is neither"),
+        (("list", "--until", "soon"), "--until 'soon' is neither"),
+        (("list", "--since", "1h", "--until", "2h"), "--since 1h is not before --until 2h"),
+        (("list", "--limit", "0"), "--limit is 0; it must be 1 or more"),
+        (("list", "--partition", "-1"), "--partition is -1; it must lie between"),
+        (("list", "--offset", str(2**63)), f"--offset is {2**63}; it must lie between"),
+        (("show", "x"), "'x' is not TOPIC/PARTITION/OFFSET"),
+        (("show", "x/0/1"), "'x' is none of"),
+        (("show", "turn-metrics.v1/0/x"), "'x' is no number"),
+        (("show", "turn-metrics.v1", "0"), "name one dead letter"),
+        (("drop", f"turn-metrics.v1/{2**31}/1", "--yes"), "it must lie between 0 and"),
+        (("replay", "x"), "'x' is not TOPIC/PARTITION/OFFSET"),
+        (("replay", "--limit", "-1"), "--limit is -1"),
+        (("drop", "--reason", "bad"), "'bad' is none of"),
+    ],
+)
+def test_dead_says_what_is_wrong_with_its_input_before_it_asks_anybody(
+    arguments: tuple[str, ...], says: str
+) -> None:
+    with pytest.raises(CommandError, match=re.escape(says)):
+        build_app()(["dead", *arguments], exit_on_error=False)
 
 
 def test_decoder_has_a_reason_when_a_schema_is_not_of_a_record() -> None:
