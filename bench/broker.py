@@ -20,6 +20,13 @@ from streams.topic_admin import ensure_topics
 @contextmanager
 def own_kafka() -> Iterator[KafkaSettings]:
     """With every topic of the catalogue."""
+    with own_broker() as (settings, _):
+        yield settings
+
+
+@contextmanager
+def own_broker() -> Iterator[tuple[KafkaSettings, subprocess.Popen[bytes]]]:
+    """The same, with its process, whose CPU may be asked for."""
     port = choose_port("127.0.0.1", 0, flag="--port")
     settings = KafkaSettings(bootstrap=f"127.0.0.1:{port}")
     command = [sys.executable, "-m", "deploy.main", "kafka", "--port", str(port), "--state"]
@@ -29,7 +36,7 @@ def own_kafka() -> Iterator[KafkaSettings]:
             broker = subprocess.Popen([*command, state], stdout=out, stderr=subprocess.STDOUT)
         try:
             _make_topics(settings, broker, output)
-            yield settings
+            yield settings, broker
         finally:
             broker.terminate()
             broker.wait(30)

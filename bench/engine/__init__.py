@@ -1,0 +1,1 @@
+"""The whole way from Kafka to ClickHouse, beside the peers: the same job for everybody."""

@@ -1,0 +1,151 @@
+"""How long from Kafka's append of an event until `GET /v1/stats` shows it as applied.
+
+A whole stack with one worker, and simulated traffic at a steady rate, on this machine. A consumer
+of record batches notes when Kafka took each; the stats are asked every 100 ms, and every batch that
+they cover by then has become visible. Events are weighed alike: a batch counts for each it holds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+from aiokafka import AIOKafkaConsumer
+from aiokafka import TopicPartition as KafkaTopicPartition
+
+from bench.machine import facts, keep
+from service.stats import INGESTED
+from streams.kafka_log import TopicPartition
+from streams.transport import deliver_batches
+
+ANABRANCH = (sys.executable, "-m", "deploy.main")
+ASK_SECONDS = 0.1
+
+
+class Waiting(NamedTuple):
+    last: int
+    appended_ms: int
+    events: int
+
+
+class Visible(NamedTuple):
+    seconds: float
+    events: int
+
+
+@contextmanager
+def running_stack(folder: Path) -> Iterator[dict[str, Any]]:
+    ports = ("--port", "0", "--kafka-port", "0", "--clickhouse-port", "0")
+    subprocess.run([*ANABRANCH, "up", "--state", str(folder), *ports, "--detach"], check=True)
+    try:
+        yield json.loads((folder / "stack.json").read_text())
+    finally:
+        subprocess.run([*ANABRANCH, "down", "--state", str(folder)], check=True)
+
+
+async def note_appends(kafka: str, waiting: dict[TopicPartition, deque[Waiting]]) -> None:
+    consumer = AIOKafkaConsumer(bootstrap_servers=kafka, enable_auto_commit=False)
+    await consumer.start()
+    deliver_batches(consumer)
+    try:
+        consumer.assign([KafkaTopicPartition(topic, n) for topic in INGESTED for n in range(4)])
+        await consumer.seek_to_end()
+        while True:
+            for place, batches in (await consumer.getmany(timeout_ms=200)).items():
+                waiting.setdefault(TopicPartition(*place), deque()).extend(
+                    Waiting(b.last, b.max_timestamp_ms, b.count) for b in batches
+                )
+    finally:
+        await consumer.stop()
+
+
+async def watch(
+    url: str, key: str, waiting: dict[TopicPartition, deque[Waiting]], seconds: float
+) -> list[Visible]:
+    seen: list[Visible] = []
+    until = time.monotonic() + seconds
+    headers = {"Authorization": f"Bearer {key}"}
+    async with httpx.AsyncClient(base_url=url, headers=headers, timeout=10) as client:
+        while time.monotonic() < until:
+            stats = (await client.get("/v1/stats")).json()
+            now = time.time()
+            for topic in stats["topics"]:
+                for partition in topic["partitions"]:
+                    place = TopicPartition(topic["topic"], partition["partition"])
+                    queue = waiting.get(place, deque())
+                    while queue and queue[0].last <= partition["applied_offset"]:
+                        batch = queue.popleft()
+                        seen.append(Visible(now - batch.appended_ms / 1000, batch.events))
+            await asyncio.sleep(ASK_SECONDS)
+    return seen
+
+
+def quantile(seen: list[Visible], q: float) -> float:
+    ordered = sorted(seen)
+    rank = q * sum(visible.events for visible in ordered)
+    for seconds, events in ordered:
+        rank -= events
+        if rank <= 0:
+            return seconds
+    return ordered[-1].seconds
+
+
+async def run(rate: int, seconds: float, warm_up: float) -> list[Visible]:
+    with tempfile.TemporaryDirectory(prefix="anabranch-bench-") as folder:
+        state = Path(folder) / "state"
+        with running_stack(state) as stack:
+            key = json.loads((state / "credentials.json").read_text())["viewer"]
+            traffic = await asyncio.create_subprocess_exec(
+                *(*ANABRANCH, "simulate", "--state", str(state), "--rate", str(rate)),
+                stdout=subprocess.DEVNULL,
+            )
+            waiting: dict[TopicPartition, deque[Waiting]] = {}
+            noting = asyncio.create_task(note_appends(stack["kafka"], waiting))
+            try:
+                await watch(stack["service"], key, waiting, warm_up)
+                return await watch(stack["service"], key, waiting, seconds)
+            finally:
+                noting.cancel()
+                traffic.terminate()
+                await traffic.wait()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rate", type=int, default=10_000, help="events per second")
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--warm-up", type=float, default=15)
+    parser.add_argument("--runs", type=int, default=3)
+    given = parser.parse_args()
+    machine = facts()
+    figures: dict[str, list[float]] = {}
+    for number in range(given.runs):
+        seen = asyncio.run(run(given.rate, given.seconds, given.warm_up))
+        events = sum(visible.events for visible in seen)
+        for name, value in {
+            "events/s seen": events / given.seconds,
+            "p50, s": quantile(seen, 0.5),
+            "p99, s": quantile(seen, 0.99),
+            "max, s": max(seen).seconds,
+        }.items():
+            figures.setdefault(name, []).append(value)
+        print(
+            f"run {number + 1}: { ({k: round(v[-1], 2) for k, v in figures.items()}) }", flush=True
+        )
+    notes = [f"{given.rate:,} events/s of all four topics, {given.seconds:g} s a run, one worker."]
+    keep("freshness", "From Kafka's append to visible", machine, figures, notes)
+
+
+if __name__ == "__main__":
+    main()
