@@ -64,6 +64,7 @@ bench: environment ## Measure, side by side in one run, into bench/results/
 	@$(RUN)/python -m bench
 
 chaos: environment ## Half an hour of faults, each followed by a count of every event (CHAOS="--minutes 5")
+	@LONG_TESTS=1 $(RUN)/pytest -q tests/live/test_rebuild.py
 	@$(RUN)/python -m tests.chaos $(CHAOS)
 
 wheel: environment ## Build the SDK's wheel into dist/

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -109,6 +110,7 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=2_000.0, help="events/s")
     parser.add_argument("--cases", type=int, default=len(CASES), help="only the first so many")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what runs has to end with it
     folder = Path(tempfile.mkdtemp(prefix="anabranch-pauses-"))
     with (
         opened(folder / "house", workers=2, settings=SETTINGS) as house,

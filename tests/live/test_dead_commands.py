@@ -119,9 +119,10 @@ async def test_drop_leaves_letters_out_of_the_list_and_keeps_them(
 
     answer = dead(around, "drop", names[0], "--yes", "--note", "a test", "--by", "me")
     assert answer.stdout == "dropped 1 dead letter\n"
-    assert first not in offsets_of(listed(around))
-    assert second in offsets_of(listed(around))
-    exactly = ("--topic", TOPIC, "--partition", str(PARTITION), "--offset", str(first))
+    here = ("--topic", TOPIC, "--partition", str(PARTITION))
+    assert first not in offsets_of(listed(around, *here))
+    assert second in offsets_of(listed(around, *here))
+    exactly = (*here, "--offset", str(first))
     (one,) = listed(around, "--all", *exactly)["letters"]
     (mark,) = one["marks"]
     assert (mark["mark"], mark["marked_by"], mark["note"]) == ("dropped", "me", "a test")

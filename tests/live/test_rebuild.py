@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -22,6 +23,10 @@ from tests.chaos.events import ABORTED
 from tests.live.crashing_rebuild import STATUS as CRASHED
 from tests.live.rebuild_house import SETTINGS, House, opened
 from tests.live.worker_fixture import wait_until
+
+
+# Each replays the whole log several times, which takes minutes.
+long = pytest.mark.skipif("LONG_TESTS" not in os.environ, reason="`make chaos` runs it")
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +130,7 @@ def test_dry_run_says_what_would_happen_and_makes_nothing(house: House) -> None:
     assert house.around.asked("SELECT name FROM system.databases WHERE name LIKE '%rebuild'") == []
 
 
+@long
 @pytest.mark.parametrize("step", ["made", "replayed", "caught_up"])
 def test_rebuild_leaves_the_live_tables_alone_when_it_dies_before_the_swap(
     house: House, step: str
@@ -138,6 +144,7 @@ def test_rebuild_leaves_the_live_tables_alone_when_it_dies_before_the_swap(
     assert house.differences() == []
 
 
+@long
 @pytest.mark.parametrize("step", ["noted", "exchanged:1", "exchanged:7", "closed_a_gap:3"])
 def test_rebuild_goes_on_when_it_dies_in_the_middle_of_the_swap(house: House, step: str) -> None:
     assert house.rebuild("--from", "EARLIEST", "--yes", crash=step).returncode == CRASHED
@@ -148,6 +155,7 @@ def test_rebuild_goes_on_when_it_dies_in_the_middle_of_the_swap(house: House, st
     assert house.verified() == ""
 
 
+@long
 @pytest.mark.parametrize("worker_dies", ["after_intent:3", "after_turn_metrics", "after_batches:2"])
 def test_rebuild_closes_the_gap_of_a_worker_that_dies_during_the_swap(
     house: House, worker_dies: str

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import httpx
 
 from service.access import Role
+from tests.live.kafka_fixture import Broker
 from tests.live.service_fixture import Service
 from tests.live.stack_fixture import WholeStack, anabranch, eventually
 
@@ -54,9 +56,18 @@ def test_stats_need_the_permission_to_view(stack: WholeStack) -> None:
     assert ask(stack, "/v1/freshness", role="evaluate").status_code == 403
 
 
-def test_stats_say_that_clickhouse_is_away_as_a_problem(service: Service) -> None:
-    # The shared service has a ClickHouse without our tables: refused, and said so.
-    answer = httpx.get(f"{service.url}/v1/stats", headers=service.headers(Role.VIEWER), timeout=20)
+def test_stats_say_that_clickhouse_is_away_as_a_problem(kafka: Broker, tmp_path: Path) -> None:
+    alone = Service(
+        tmp_path,
+        ANABRANCH_KAFKA__BOOTSTRAP=kafka.bootstrap,
+        ANABRANCH_CLICKHOUSE__URL="http://127.0.0.1:1",
+    )
+    alone.start()
+    try:
+        headers = alone.headers(Role.VIEWER)
+        answer = httpx.get(f"{alone.url}/v1/stats", headers=headers, timeout=20)
+    finally:
+        alone.stop()
     assert answer.status_code == 503
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["type"] == "/problems/clickhouse-unavailable"

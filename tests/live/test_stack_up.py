@@ -37,7 +37,8 @@ def test_up_returns_when_all_answers_and_says_where(stack: WholeStack) -> None:
     said = stack.status()
     assert said["ready"] is True
     assert set(said) == {"state", "ready", "service", "kafka", "clickhouse", "processes"}
-    assert {part["name"] for part in said["processes"]} == {"kafka", "clickhouse", "service"}
+    parts = {part["name"] for part in said["processes"]}
+    assert parts == {"kafka", "clickhouse", "service", "worker-1"}
     assert all(part["rss_mb"] > 10 for part in said["processes"])
     assert httpx.get(f"{said['service']}/readyz").status_code == 200
     assert stat.S_IMODE((stack.state / "credentials.json").stat().st_mode) == 0o600
