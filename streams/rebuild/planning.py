@@ -18,7 +18,7 @@ from streams.rebuild.live_tables import LiveTables, Room
 from streams.rebuild.log_reading import LogReading
 from streams.rebuild.spans import Life, Span, following, newest, span_of, start_of
 
-# On two cores beside Kafka and ClickHouse; both were measured.
+# Guesses, for the estimate that is shown: neither was measured yet.
 REPLAYED_A_SECOND = 100_000
 CARRIED_A_SECOND = 150_000
 _BEHIND_ALL = 1 << 62

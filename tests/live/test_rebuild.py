@@ -24,7 +24,6 @@ from tests.live.crashing_rebuild import STATUS as CRASHED
 from tests.live.rebuild_house import SETTINGS, House, opened
 from tests.live.worker_fixture import wait_until
 
-
 # Each replays the whole log several times, which takes minutes.
 long = pytest.mark.skipif("LONG_TESTS" not in os.environ, reason="`make chaos` runs it")
 
