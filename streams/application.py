@@ -13,12 +13,12 @@ from typing import NamedTuple, TypeVar
 import structlog
 
 from anabranch.registry import RegistryError
-from sinks.writer import Insert, SinkAbandoned, SinkRejected, Writer
+from sinks.writer import Insert, SinkRejected, Writer
 from streams.dead_letters import DeadLetterTopics
 from streams.dead_limit import DeadLimit
 from streams.decoded import DeadRecord, Decoded
 from streams.forming import Context, Formed
-from streams.kafka_log import FencedError, KafkaLog
+from streams.kafka_log import KafkaLog
 from streams.ledger import Range
 from streams.metrics import WorkerMetrics
 from streams.partition import Partition, committed
@@ -40,6 +40,8 @@ class Work(NamedTuple):
     range_: Range
     fresh: bool
     """Not intended by an earlier owner."""
+    rows: int
+    """Records, as far as they are known before they are decoded."""
 
 
 class Application:
@@ -66,28 +68,16 @@ class Application:
         self._worker = worker
         self._clock = clock
         self._sleep = sleep
-        # One more than decode: while they do, another waits for ClickHouse.
-        self._places = asyncio.Semaphore(settings.threads + 1)
         self._threads = ThreadPoolExecutor(settings.threads, thread_name_prefix="form")
-
-    async def apply(
-        self, work: Sequence[Work], kafka: KafkaLog, is_ours: Callable[[Partition], bool]
-    ) -> None:
-        """All at once, each partition's tables in order. The first error ends all of them."""
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                for item in work:
-                    tasks.create_task(self._apply(item, kafka, is_ours))
-        except ExceptionGroup as errors:
-            raise _gravest(errors) from errors
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _apply(
+    async def apply(
         self, work: Work, kafka: KafkaLog, is_ours: Callable[[Partition], bool]
     ) -> None:
-        partition, range_, _ = work
+        """Return once all of it is stored; each table in its turn, its row in `batches` last."""
+        partition, range_ = work.partition, work.range_
         topic, token = partition.place.topic, range_.token(*partition.place)
 
         async def allowed() -> bool:
@@ -101,18 +91,16 @@ class Application:
                 partition.intended_at = begun
             return True
 
-        # A few at a time: each takes about a kilobyte of memory a row.
-        async with self._places:
-            formed = await self._formed(await self._settled(work, allowed), work)
-            self._check_limit(topic, formed)
-            await self._publish(work, formed.dead)
-            try:
-                await self._insert(formed.inserts, token, allowed)
-            except SinkRejected as rejected:
-                if rejected.table != partition.former.plan.table:
-                    raise
-                formed = await self._without_refused(work, rejected, allowed)
-            self._done(work, formed)
+        formed = await self._formed(await self._settled(work, allowed), work)
+        self._check_limit(topic, formed)
+        await self._publish(work, formed.dead)
+        try:
+            await self._insert(formed.inserts, token, allowed)
+        except SinkRejected as rejected:
+            if rejected.table != partition.former.plan.table:
+                raise
+            formed = await self._without_refused(work, rejected, allowed)
+        self._done(work, formed)
 
     async def _insert(self, inserts: Sequence[Insert], token: str, allowed: Allowed) -> None:
         waiting = deque(inserts)
@@ -124,7 +112,7 @@ class Application:
         self, work: Work, rejected: SinkRejected, allowed: Allowed
     ) -> Formed:
         """Find the rows that ClickHouse refuses, and apply the others."""
-        partition, range_, _ = work
+        partition, range_ = work.partition, work.range_
         token = range_.token(*partition.place)
         settled = await self._settled(work, allowed)
         decoded = await self._refused.isolate(settled.decoded, partition, rejected, allowed)
@@ -150,7 +138,7 @@ class Application:
         await self._topics.publish(work.partition.former.plan.spec, place.partition, dead)
 
     async def _decoded(self, work: Work) -> Decoded:
-        partition, range_, _ = work
+        partition, range_ = work.partition, work.range_
         batches = partition.intake.of_range(range_)
         readable_to = partition.known.readable_to(range_)
         while True:
@@ -201,7 +189,7 @@ class Application:
         self._limit.count(topic, count, len(formed.dead), example, self._clock())
 
     def _done(self, work: Work, formed: Formed) -> None:
-        partition, range_, _ = work
+        partition, range_ = work.partition, work.range_
         topic, metrics = partition.place.topic, self._metrics
         lost = partition.known.lost(range_)
         partition.known.now_inserted(range_)
@@ -222,15 +210,3 @@ class Application:
         for appended in (formed.oldest_append_ms, formed.newest_append_ms):
             if appended is not None:
                 metrics.age_seconds.labels(topic).observe(max(0, time.time() - appended / 1000))
-
-
-def _gravest(errors: ExceptionGroup[Exception]) -> Exception:
-    """What ends the worker goes before what only ends the cycle."""
-    passing, grave = errors.split((FencedError, SinkAbandoned))
-    group = grave or passing
-    while isinstance(group, ExceptionGroup):
-        first: Exception = group.exceptions[0]
-        if not isinstance(first, ExceptionGroup):
-            return first
-        group = first
-    raise AssertionError("a group without errors")

@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from anabranch.fields import Event
 from analysis import windows
 from schemas.topics import EXPOSURES, INVITES, OUTCOMES, TURN_METRICS, TopicSpec
 from sinks.writer import Insert
+from streams.arrow_inserts import arrow_insert
 from streams.columns import Columns
 from streams.dead_letters import dead_letter_rows
 from streams.decoded import DeadRecord, Decoded
@@ -125,20 +125,20 @@ class Former:
             inserts.append(self.dead_letters(dead, range_, context))
         late = 0
         if len(frame):
-            inserts.append(parquet(self.plan.table, raw_rows(frame, topic, context.partition)))
+            inserts.append(arrow_insert(self.plan.table, raw_rows(frame, topic, context.partition)))
             for table, aggregate in self.plan.aggregates:
                 rows = aggregate(frame)
                 if len(rows):
-                    inserts.append(parquet(table, rows))
+                    inserts.append(arrow_insert(table, rows))
             restated = windows.restatements(frame, context.highest_before_ms, context.grace_ms)
             if len(restated):
                 late = int(pa.compute.sum(restated["events"]).as_py())
-                inserts.append(parquet(RESTATEMENTS, placed(restated, topic, range_, context)))
+                inserts.append(arrow_insert(RESTATEMENTS, placed(restated, topic, range_, context)))
         if applied := _still_good(context.replays, dead):
             place = TopicPartition(topic, context.partition)
             marks = applied_marks(place, applied, range_.epoch, context.applied_at, context.worker)
-            inserts.append(parquet(DEAD_LETTER_MARKS, marks))
-        inserts.append(parquet(BATCHES, self.batch_row(frame, dead, range_, context)))
+            inserts.append(arrow_insert(DEAD_LETTER_MARKS, marks))
+        inserts.append(arrow_insert(BATCHES, self.batch_row(frame, dead, range_, context)))
         appended = _appended(frame, dead)
         return Formed(
             inserts=tuple(inserts),
@@ -154,7 +154,7 @@ class Former:
     def dead_letters(self, dead: Sequence[DeadRecord], range_: Range, context: Context) -> Insert:
         place = TopicPartition(self.plan.spec.name, context.partition)
         rows = dead_letter_rows(place, range_.epoch, dead, context.applied_at, context.worker)
-        return parquet(DEAD_LETTERS, rows)
+        return arrow_insert(DEAD_LETTERS, rows)
 
     def batch_row(
         self, frame: pl.DataFrame, dead: Sequence[DeadRecord], range_: Range, context: Context
@@ -213,21 +213,6 @@ def raw_rows(frame: pl.DataFrame, topic: str, partition: int) -> pa.Table:
         pl.lit(partition, pl.Int32).alias("_partition"),
     )
     return rows.to_arrow(compat_level=pl.CompatLevel.oldest())
-
-
-def parquet(table: str, rows: pa.Table) -> Insert:
-    """One row group, so that it arrives as one block."""
-    out = pa.BufferOutputStream()
-    pq.write_table(
-        rows,
-        out,
-        row_group_size=max(1, len(rows)),
-        compression="none",
-        use_dictionary=False,
-        write_statistics=False,
-        store_schema=False,
-    )
-    return Insert(table, "Parquet", memoryview(out.getvalue()), len(rows))
 
 
 def _still_good(replays: Mapping[int, Letter], dead: Sequence[DeadRecord]) -> dict[int, Letter]:

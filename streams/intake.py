@@ -23,11 +23,16 @@ class Intake:
     `position`."""
     rows: int = 0
     bytes: int = 0
-    oldest: float = 0.0
-    """When the first of what waits came, by the caller's clock."""
     batches: deque[RecordBatch] = field(default_factory=deque)
+    _came: deque[float] = field(default_factory=deque)
+    """When each of them came, by the caller's clock."""
     _silent_at: tuple[int, float] | None = None
     """A position below the end of the log, and since when it has been that."""
+
+    @property
+    def oldest(self) -> float:
+        """When the first of what waits came; 0 where nothing waits."""
+        return self._came[0] if self._came else 0.0
 
     def take(self, batch: RecordBatch, now: float) -> None:
         if self.position is None:
@@ -37,9 +42,8 @@ class Intake:
         if batch.start > self.position:
             self.broken = True
             return
-        if not self.batches:
-            self.oldest = now
         self.batches.append(batch)
+        self._came.append(now)
         self.position = batch.last + 1
         self.rows += batch.count
         self.bytes += len(batch.body)
@@ -70,6 +74,7 @@ class Intake:
 
     def clear(self, position: int) -> None:
         self.batches.clear()
+        self._came.clear()
         self.rows = self.bytes = 0
         self.position = position
         self.broken = False
@@ -94,12 +99,15 @@ class Intake:
         """Every batch that has a part in it. They stay until `applied`."""
         return [b for b in self.batches if b.last >= range_.first and b.first <= range_.last]
 
-    def applied(self, range_: Range, now: float) -> None:
+    def rows_of(self, range_: Range) -> int:
+        return sum(batch.count for batch in self.of_range(range_))
+
+    def applied(self, range_: Range) -> None:
         while self.batches and self.batches[0].last <= range_.last:
             self._drop_first()
-        self.oldest = now
 
     def _drop_first(self) -> None:
         batch = self.batches.popleft()
+        self._came.popleft()
         self.rows -= batch.count
         self.bytes -= len(batch.body)

@@ -27,6 +27,8 @@ class Partition:
     highest_ms: int | None = None
     """The highest event time applied."""
     held_back: bool = False
+    progressed_at: float = 0.0
+    """When its last range was applied, or it was assigned."""
 
     @property
     def known(self) -> Ledger:

@@ -1,11 +1,12 @@
-"""Applies what was fetched: collect, intend, insert, confirm; one cycle at a time.
+"""Applies what was fetched: collect, intend, insert, confirm; each partition at its own pace.
 
 The order is the promise. Kafka holds an intent before anything of it is inserted; all inserts of a
 range carry its token; the next intent, or an idle moment, confirms it. Whatever ends this process
 between two of these lines, the next owner finds the intent and forms the same range again.
 
-One cycle at a time by construction: two at once would read a stale next offset. Everything about a
-partition is forgotten when it is revoked, and read from the ledger when it is assigned.
+One range of a partition at a time: two at once would read a stale next offset. One turn at a time
+decides what begins, and it alone commits. Everything about a partition is forgotten when it is
+revoked, and read from the ledger when it is assigned.
 
 Errors that end the worker: TooManyDeadError, SinkRejected (rows that no one can store), and bugs.
 """
@@ -19,7 +20,6 @@ from collections.abc import Callable, Iterable, Mapping
 
 import structlog
 
-from sinks.writer import SinkAbandoned
 from streams.application import Application, Work
 from streams.forming import Former
 from streams.kafka_log import Committed, FencedError, Fetched, KafkaLog, TopicPartition
@@ -27,6 +27,7 @@ from streams.metrics import WorkerMetrics
 from streams.partition import Partition, committed
 from streams.settings import WorkerSettings
 from streams.taking_up import TakingUp
+from streams.under_way import UnderWay
 
 log = structlog.get_logger("streams.pipeline")
 
@@ -55,14 +56,21 @@ class Pipeline:
         self._log: KafkaLog | None = None
         self._partitions: dict[TopicPartition, Partition] = {}
         self._wake = asyncio.Event()
-        self._flushing = asyncio.Lock()
+        self._under_way = UnderWay(
+            # One batch more than are decoded at once: it waits for ClickHouse meanwhile.
+            (settings.threads + 1) * settings.batch_rows,
+            self._one_ended,
+        )
+        self._ended = False
+        """Whether a range has ended since the last turn."""
+        self._full = False
+        """Whether something is due that has to wait for another to end."""
+        self._deciding = asyncio.Lock()
+        self._turn: asyncio.Task[None] | None = None
         self._resting = False
-        self._cycle: asyncio.Task[bool] | None = None
         self._revoked_at: float | None = None
         self.joined = False
         """Whether the group has given this worker its share, be it nothing."""
-        self.progressed_at = clock()
-        """When something was last applied, or nothing was left to apply."""
 
     @property
     def partitions(self) -> Mapping[TopicPartition, Partition]:
@@ -70,13 +78,16 @@ class Pipeline:
 
     def assign(self, places: Iterable[TopicPartition], kafka: KafkaLog) -> None:
         self._log = kafka
-        self._partitions = {place: Partition(place, self._formers[place.topic]) for place in places}
+        now = self._clock()
+        self._partitions = {
+            place: Partition(place, self._formers[place.topic], progressed_at=now)
+            for place in places
+        }
         for place in self._partitions:
             kafka.let_go(place)  # held back when this worker was fenced
         self._resting, self.joined = False, True
         self._metrics.rebalances.inc()
         self._metrics.partitions.set(len(self._partitions))
-        self.progressed_at = self._clock()
         self._wake.set()
 
     async def revoke(self) -> None:
@@ -84,6 +95,7 @@ class Pipeline:
         self._resting, self.joined = True, False
         self._revoked_at = self._clock() if self._partitions else self._revoked_at
         await self._finish()
+        self._under_way.forget_fenced()
         for place in self._partitions:
             if self._log is not None:
                 self._log.let_go(place)
@@ -118,93 +130,126 @@ class Pipeline:
 
     async def run(self) -> None:
         """Until cancelled."""
-        while True:
-            await self._until_due()
-            async with self._flushing:
-                if self._resting or not self._partitions:
-                    continue
-                self._cycle = asyncio.ensure_future(self._one_cycle())
-                try:
-                    await self._cycle
-                except asyncio.CancelledError:
-                    this = asyncio.current_task()
-                    if this is None or this.cancelling():  # not the cycle alone
-                        self._cycle.cancel()
-                        raise
-                finally:
-                    self._cycle = None
+        try:
+            while True:
+                await self._until_due()
+                async with self._deciding:
+                    self._turn = asyncio.ensure_future(self._one_turn())
+                    try:
+                        await self._turn
+                    except asyncio.CancelledError:
+                        this = asyncio.current_task()
+                        if this is None or this.cancelling():  # not the turn alone
+                            self._turn.cancel()
+                            raise
+                    finally:
+                        self._turn = None
+        finally:
+            await self._under_way.cancel()
 
     async def _finish(self) -> None:
         try:
-            async with asyncio.timeout(self._settings.drain_seconds), self._flushing:
+            async with asyncio.timeout(self._settings.drain_seconds), self._deciding:
+                await self._under_way.all_ended()
                 await self._confirm(self._partitions)
         except TimeoutError:
             log.warning("what was intended is left to the next owner")
-            if self._cycle is not None:
-                self._cycle.cancel()
-                with contextlib.suppress(asyncio.CancelledError, FencedError, SinkAbandoned):
-                    await self._cycle
+            if self._turn is not None:
+                self._turn.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await self._turn
+            await self._under_way.cancel()
         except FencedError:
             self._metrics.fenced.inc()
 
+    def _one_ended(self) -> None:
+        self._ended = True
+        self._wake.set()
+
     async def _until_due(self) -> None:
         while True:
+            self._wake.clear()
             wait = self._seconds_until_due()
             if wait <= 0:
                 return
-            self._wake.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await self._wake.wait()
+            if self._ended:
+                return
 
     def _seconds_until_due(self) -> float:
-        if self._resting or not self._partitions:
+        if self._ended:
+            return 0.0
+        if self._resting or (self._full and self._under_way):
             return _IDLE_SECONDS
         now = self._clock()
-        return min(p.seconds_until_due(self._settings, now) for p in self._partitions.values())
+        waits = (p.seconds_until_due(self._settings, now) for p in self._idle(self._partitions))
+        return min(waits, default=_IDLE_SECONDS)
 
-    async def _one_cycle(self) -> bool:
-        """Whether it went to its end."""
+    def _idle(self, partitions: Mapping[TopicPartition, Partition]) -> list[Partition]:
+        return [p for place, p in partitions.items() if place not in self._under_way]
+
+    async def _one_turn(self) -> None:
+        """Begin all that is due and has room."""
         partitions = self._partitions
-        assert self._log is not None
+        self._ended = self._full = False
         try:
-            await self._taking_up.take_up(
-                [p for p in partitions.values() if p.ledger is None], self._log
-            )
-            await self._taking_up.mend(
-                [p for p in partitions.values() if p.intake.broken], self._log
-            )
-            work = self._due(partitions)
-            if work:
+            self._under_way.raise_error()
+            if self._resting or not partitions:
+                return
+            assert self._log is not None
+            idle = self._idle(partitions)
+            await self._taking_up.take_up([p for p in idle if p.ledger is None], self._log)
+            await self._taking_up.mend([p for p in idle if p.intake.broken], self._log)
+            if work := self._due(idle):
                 await self._intend(partitions, work)
-                await self._application.apply(work, self._log, lambda p: self._has(p))
-                self._after(work)
-            if not self._due(partitions):
+                for item in work:
+                    self._under_way.begin(item.partition.place, item.rows, self._apply(item))
+            elif not self._full:
                 await self._confirm(partitions)
         except FencedError as error:
             log.warning("fenced", reason=str(error))
             self._metrics.fenced.inc()
             if self._partitions is partitions:
                 self._partitions = {}
-            return False
-        except SinkAbandoned:
-            return False
-        self.progressed_at = self._clock()
+            await self._under_way.cancel()
+            self._under_way.forget_fenced()
+
+    async def _apply(self, work: Work) -> None:
+        assert self._log is not None
+        await self._application.apply(work, self._log, self._has)
+        partition = work.partition
+        if self._revoked_at is not None:
+            self._metrics.takeover_seconds.observe(self._clock() - self._revoked_at)
+            self._revoked_at = None
+        partition.intake.applied(work.range_)
+        partition.progressed_at = self._clock()
         self._metrics.last_progress.set(time.time())
-        return True
+        self._throttle(partition)
 
     def _has(self, partition: Partition) -> bool:
         return self._partitions.get(partition.place) is partition
 
-    def _due(self, partitions: Mapping[TopicPartition, Partition]) -> list[Work]:
+    def _due(self, idle: Iterable[Partition]) -> list[Work]:
+        """As much as there is room for, the longest waiting first."""
         now = self._clock()
-        found = []
-        for partition in partitions.values():
+        found: list[Work] = []
+        rows = 0
+        for partition in sorted(idle, key=lambda partition: partition.intake.oldest):
             if partition.seconds_until_due(self._settings, now) > 0 or partition.ledger is None:
                 continue
             range_ = partition.intake.next_range(partition.ledger, self._settings.batch_rows)
-            if range_ is not None:
-                found.append(Work(partition, range_, partition.ledger.intended is None))
+            if range_ is None:
+                continue
+            fresh = partition.ledger.intended is None
+            work = Work(partition, range_, fresh, partition.intake.rows_of(range_))
+            others = found or self._under_way  # one alone may always begin, whatever its size
+            if others and not self._under_way.has_room(rows + work.rows):
+                self._full = True
+                break
+            found.append(work)
+            rows += work.rows
         return found
 
     async def _intend(
@@ -212,7 +257,7 @@ class Pipeline:
     ) -> None:
         """One commit for all: the new intents, and whatever waits to be confirmed."""
         entries = self._unconfirmed(partitions)
-        for partition, range_, fresh in work:
+        for partition, range_, fresh, _ in work:
             entries.pop(partition.place, None)
             if fresh:
                 entries[partition.place] = committed(partition.known.intent(range_))
@@ -220,7 +265,7 @@ class Pipeline:
                 self._metrics.reformed.labels(partition.place.topic).inc()
         begun = self._clock()
         await self._commit(partitions, entries)
-        for partition, range_, _ in work:
+        for partition, range_, _, _ in work:
             partition.known.now_intended(range_)
             partition.intended_at = begun
         for place in entries.keys() - {w.partition.place for w in work}:
@@ -253,14 +298,6 @@ class Pipeline:
             generation = partitions[next(iter(entries))].generation
             with self._metrics.commit_seconds.time():
                 await self._log.commit_entries(entries, generation)
-
-    def _after(self, work: list[Work]) -> None:
-        if self._revoked_at is not None:
-            self._metrics.takeover_seconds.observe(self._clock() - self._revoked_at)
-            self._revoked_at = None
-        for partition, range_, _ in work:
-            partition.intake.applied(range_, self._clock())
-            self._throttle(partition)
 
     def _throttle(self, partition: Partition) -> None:
         assert self._log is not None

@@ -8,8 +8,9 @@ import polars as pl
 import structlog
 
 from sinks.writer import SinkRejected, Writer
+from streams.arrow_inserts import arrow_insert
 from streams.decoded import OFFSET, Decoded
-from streams.forming import parquet, raw_rows
+from streams.forming import raw_rows
 from streams.partition import Partition
 from streams.reasons import BadEventReason
 
@@ -41,7 +42,7 @@ class RefusedRows:
         verdicts: dict[int, tuple[BadEventReason, str]] = {}
 
         async def search(frame: pl.DataFrame) -> None:
-            insert = parquet(twin, raw_rows(frame, *place))
+            insert = arrow_insert(twin, raw_rows(frame, *place))
             try:
                 await self._writer.insert(insert, "", allowed)
             except SinkRejected as error:

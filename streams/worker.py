@@ -113,6 +113,8 @@ class Worker:
             is_ours=lambda: _CHECKED_BY_ITS_OWNER in self.pipeline.partitions,
         )
         self._left = False
+        self._excused_at = 0.0
+        """When something that this worker needs was last away."""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until told to stop, which drains what is intended. WorkerError: it cannot go on."""
@@ -188,6 +190,8 @@ class Worker:
             await asyncio.sleep(_WATCH_SECONDS)
             if self.app.crashed:
                 raise WorkerError(f"Faust ended: {self.app.crash_reason!r}")
+            if self.writer.circuit.problem or self.application.registry_problem:
+                self._excused_at = self._clock()
             waiting = 0
             for place, partition in self.pipeline.partitions.items():
                 waiting += partition.intake.bytes
@@ -200,14 +204,14 @@ class Worker:
 
     @property
     def stalled_seconds(self) -> float:
-        """How long something has waited while nothing was applied and ClickHouse answered."""
-        partitions = self.pipeline.partitions.values()
-        waits = any(p.intake.rows or (p.ledger and p.ledger.intended) for p in partitions)
-        if not waits:
-            return 0.0
-        if self.writer.circuit.problem or self.application.registry_problem:
-            return 0.0
-        return self._clock() - self.pipeline.progressed_at
+        """How long something has waited while its partition made no progress and nothing that this
+        worker needs was away."""
+        since = (
+            max(p.progressed_at, p.intake.oldest)
+            for p in self.pipeline.partitions.values()
+            if p.intake.rows or (p.ledger and p.ledger.intended)
+        )
+        return max((self._clock() - max(at, self._excused_at) for at in since), default=0.0)
 
     def problems(self) -> dict[str, str | None]:
         """What stands in the way, by dependency; None where nothing does."""

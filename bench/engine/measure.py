@@ -1,7 +1,7 @@
 """One run of one contestant: from the moment it has its partitions until all is stored.
 
 A peer says itself when its last insert was acknowledged. Ours never ends by itself: ClickHouse is
-asked every 50 ms whether all is there, which counts against it. CPU is user and system time of the
+asked every 100 ms whether all is there, which counts against it. CPU is user and system time of the
 process with its children, within that time; memory is the most that was resident at once, ever.
 """
 
@@ -19,7 +19,7 @@ from bench.engine.store import Store, WrongResult
 from bench.engine.usage import peak_rss_mb
 from sinks.settings import ClickHouseSettings
 
-_ASK_EVERY_SECONDS = 0.05
+_ASK_EVERY_SECONDS = 0.1
 
 
 class Figures(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -37,6 +38,7 @@ CREATE TABLE `{database}`.turn_windows
 )
 ENGINE = SummingMergeTree ORDER BY (window, experiment, variation, locale)
 """
+_OF_RAW_TABLE = re.compile(r"(CREATE|ALTER) TABLE [^(]*\.turn_metrics\b")
 _OF_PEERS = """
 SELECT experiment, variation, locale, sum(n), sum(turn_ms_sum), sum(turn_ms_sum_sq),
     sum(output_tokens_sum), min(window), max(window)
@@ -88,8 +90,8 @@ class Store:
                 asyncio.run(migrate(settings))
             else:
                 for migration in load():
-                    if migration.name.endswith("_turn_metrics"):
-                        for statement in migration.statements(settings):
+                    for statement in migration.statements(settings):
+                        if _OF_RAW_TABLE.search(statement):
                             self.rows(statement)
                 self.rows(WINDOWS.format(database=name))
             yield settings

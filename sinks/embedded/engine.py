@@ -18,6 +18,8 @@ from sinks.embedded.quoting import identifier, quoted
 from sinks.embedded.results import Result
 from sinks.embedded.unfinished_inserts import forget_unfinished_inserts
 
+# The engine shares the machine with all the rest: its merges yield to whoever wants a core.
+_MERGES_NICE = 10
 _WORDS_LOST = (
     "Code: 62. DB::Exception: The query failed, and holds bytes that are no UTF-8, so that the "
     "engine's own words cannot be shown. (SYNTAX_ERROR)"
@@ -78,7 +80,10 @@ class Engine:
         self._mending = threading.Lock()
         try:
             # The first connection starts the engine, and the last one closed ends it.
-            self._first = Connection(f"{self._path}?max_server_memory_usage={memory_bytes}")
+            self._first = Connection(
+                f"{self._path}?max_server_memory_usage={memory_bytes}"
+                f"&os_threads_nice_value_merge_mutate={_MERGES_NICE}"
+            )
         except RuntimeError as error:
             raise EngineUnavailableError(
                 f"the ClickHouse engine cannot use {self._path}: {error}. Another process may be"

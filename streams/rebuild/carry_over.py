@@ -19,13 +19,13 @@ import pyarrow as pa
 
 from sinks.clickhouse import AsyncClient, connect, typed_errors
 from sinks.writer import Insert, Writer
+from streams.arrow_inserts import arrow_insert
 from streams.forming import (
     BATCHES,
     DEAD_LETTER_MARKS,
     DEAD_LETTERS,
     RESTATEMENTS,
     Plan,
-    parquet,
 )
 from streams.rebuild.fresh import RebuildError
 from streams.rebuild.live_tables import LiveTables, always
@@ -87,7 +87,7 @@ class CarryOver:
         ):
             where = f"topic = '{topic}' AND ({condition})"
             async for rows in self._slices_of(table, where, binary=table == DEAD_LETTERS):
-                await self._target.insert(parquet(table, rows), self._token(table), always)
+                await self._target.insert(arrow_insert(table, rows), self._token(table), always)
 
     async def stretch(
         self, plan: Plan, span: Span, stretch: Stretch, *, marks: bool = True
@@ -135,13 +135,13 @@ class CarryOver:
                 ),
             ),
         ]
-        return [parquet(table, rows) for table, rows in parts if len(rows)]
+        return [arrow_insert(table, rows) for table, rows in parts if len(rows)]
 
     async def _raw(self, plan: Plan, rows: pa.Table) -> None:
         token = self._token(plan.table)
         for table, some in ((plan.table, rows), *(await _in_thread(sums, plan, rows))):
             if len(some):
-                await self._target.insert(parquet(table, some), token, always)
+                await self._target.insert(arrow_insert(table, some), token, always)
 
     def _token(self, table: str) -> str:
         self._slices += 1

@@ -11,6 +11,7 @@ import polars as pl
 import pyarrow as pa
 
 from sinks.writer import Insert
+from streams.arrow_inserts import arrow_insert
 from streams.dead_letters import dead_letter_rows
 from streams.decoded import OFFSET, DeadRecord, Decoded
 from streams.forming import (
@@ -20,7 +21,6 @@ from streams.forming import (
     RESTATEMENTS,
     Context,
     Former,
-    parquet,
     raw_rows,
 )
 from streams.reasons import BadEventReason
@@ -73,14 +73,14 @@ def inserts(
         former.batch_row(part.frame, part.dead, part.range_.range_, part.context) for part in parts
     ]
     tables.append((BATCHES, pa.concat_tables(rows)))
-    return [parquet(table, some) for table, some in tables if len(some)]
+    return [arrow_insert(table, some) for table, some in tables if len(some)]
 
 
 def refused_letters(stretch: Stretch, settled: Settled) -> Insert:
     """The letters of rows that ClickHouse does not take: they have a token of their own, since
     those found before them are stored already."""
     rows = _letters(stretch, list(_parts(stretch, settled)), refused=True)
-    return parquet(DEAD_LETTERS, rows)
+    return arrow_insert(DEAD_LETTERS, rows)
 
 
 def _parts(stretch: Stretch, settled: Settled) -> Iterator[_Part]:

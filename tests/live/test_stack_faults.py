@@ -133,8 +133,7 @@ def test_up_names_a_state_folder_that_is_read_only(small_disk: Path) -> None:
     assert f"{small_disk}/state cannot be written: Read-only file system" in answer.stderr
 
 
-@pytest.mark.skip(reason="ClickHouse with a worker beside it: to be looked at")
-def test_stack_survives_a_full_disk_once_there_is_space_again(small_disk: Path) -> None:
+async def test_stack_survives_a_full_disk_once_there_is_space_again(small_disk: Path) -> None:
     stack, filler = WholeStack(small_disk / "state"), small_disk / "filler"
     fill(filler, small_disk, leave_mb=20)
     answer = stack.up()

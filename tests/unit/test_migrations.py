@@ -86,10 +86,14 @@ def test_raw_table_comments_name_the_unit_of_every_field_that_has_one(
             assert re.search(rf"\b{unit}\b", commented[field["name"]][1]), field["name"]
 
 
+def created(migration: Migration, settings: ClickHouseSettings) -> list[str]:
+    return [s for s in migration.statements(settings) if s.startswith("CREATE")]
+
+
 @pytest.mark.parametrize("settings", [ONE_NODE, CLUSTER], ids=["one node", "cluster"])
 def test_every_table_has_a_comment(settings: ClickHouseSettings) -> None:
     for migration in load():
-        for statement in migration.statements(settings):
+        for statement in created(migration, settings):
             assert re.search(r"\nCOMMENT '[^']+'$", statement), statement
 
 
@@ -107,7 +111,7 @@ def test_one_node_gets_plain_tables() -> None:
 
 def test_a_cluster_gets_replicated_local_tables_and_a_distributed_one_over_each() -> None:
     for migration in load():
-        statements = [s for s in migration.statements(CLUSTER) if "MATERIALIZED VIEW" not in s]
+        statements = [s for s in created(migration, CLUSTER) if "MATERIALIZED VIEW" not in s]
         for local, distributed in zip(statements[::2], statements[1::2], strict=True):
             found = re.search(r"`demo`\.(\w+)_local ON CLUSTER `main`", local)
             assert found is not None, local
