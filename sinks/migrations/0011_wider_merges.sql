@@ -8,3 +8,21 @@ ALTER TABLE ${database}.turn_metrics${local}${on_cluster} MODIFY SETTING merge_s
 ALTER TABLE ${database}.invites${local}${on_cluster} MODIFY SETTING merge_selector_base = 10;
 
 ALTER TABLE ${database}.outcomes${local}${on_cluster} MODIFY SETTING merge_selector_base = 10;
+
+-- Each batch adds a few rows to each of these, and two parts of them would be merged at once: the
+-- files of a part cost more than its rows.
+ALTER TABLE ${database}.metric_windows${local}${on_cluster} MODIFY SETTING min_parts_to_merge_at_once = 8;
+
+ALTER TABLE ${database}.metric_hours${local}${on_cluster} MODIFY SETTING min_parts_to_merge_at_once = 8;
+
+ALTER TABLE ${database}.metric_days${local}${on_cluster} MODIFY SETTING min_parts_to_merge_at_once = 8;
+
+ALTER TABLE ${database}.unit_metrics${local}${on_cluster} MODIFY SETTING min_parts_to_merge_at_once = 4;
+
+ALTER TABLE ${database}.unit_exposures${local}${on_cluster} MODIFY SETTING min_parts_to_merge_at_once = 4;
+
+ALTER TABLE ${database}.invite_units${local}${on_cluster} MODIFY SETTING min_parts_to_merge_at_once = 4;
+
+ALTER TABLE ${database}.batches${local}${on_cluster} MODIFY SETTING min_parts_to_merge_at_once = 8;
+
+ALTER TABLE ${database}.batch_totals${local}${on_cluster} MODIFY SETTING min_parts_to_merge_at_once = 8;
