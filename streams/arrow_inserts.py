@@ -15,10 +15,16 @@ def arrow_insert(table: str, rows: pa.Table) -> Insert:
     """Of one row at least. One record batch, so that it arrives as one block."""
     rows = rows.combine_chunks()
     (batch,) = rows.cast(_as_it_is(rows)).to_batches()
-    out = pa.BufferOutputStream()
+    size = pa.MockOutputStream()
+    _write(batch, size)
+    data = pa.allocate_buffer(size.size())  # as much as it takes: one that grows takes twice that
+    _write(batch, pa.FixedSizeBufferWriter(data))
+    return Insert(table, "ArrowStream", memoryview(data), len(rows))
+
+
+def _write(batch: pa.RecordBatch, out: pa.NativeFile) -> None:
     with pa.ipc.new_stream(out, batch.schema) as stream:
         stream.write_batch(batch)
-    return Insert(table, "ArrowStream", memoryview(out.getvalue()), len(rows))
 
 
 def _as_it_is(rows: pa.Table) -> pa.Schema:

@@ -57,8 +57,7 @@ class Pipeline:
         self._partitions: dict[TopicPartition, Partition] = {}
         self._wake = asyncio.Event()
         self._under_way = UnderWay(
-            # One batch more than are decoded at once: it waits for ClickHouse meanwhile.
-            (settings.threads + 1) * settings.batch_rows,
+            settings.threads * settings.batch_rows,  # about a kilobyte of memory each
             self._one_ended,
         )
         self._ended = False

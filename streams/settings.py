@@ -22,7 +22,7 @@ class WorkerSettings(Section):
     host: str = Field("127.0.0.1", description="The address for /metrics, /healthz and /readyz.")
     port: int = Field(0, ge=0, le=65535, description="Their port; 0 takes a free one.")
     batch_rows: int = Field(
-        100_000, ge=1, le=500_000, description="Records of a partition that are applied as one."
+        130_000, ge=1, le=500_000, description="Records of a partition that are applied as one."
     )
     flush_seconds: float = Field(
         0.8, gt=0, le=60, description="How long a record waits for company at most, in seconds."
@@ -57,5 +57,7 @@ class WorkerSettings(Section):
     dead_at_least: int = Field(
         1_000, ge=1, description="Dead letters of a minute below this number stop nothing."
     )
-    threads: int = Field(2, ge=1, le=64, description="Batches decoded at the same time.")
+    threads: int = Field(
+        2, ge=1, le=64, description="Batches applied at the same time, and the threads for it."
+    )
     check_crcs: bool = Field(True, description="Check the sum of each record batch.")

@@ -122,6 +122,8 @@ class Worker:
         if stop.is_set():
             await self._close()
             return
+        # While the group has yet to give out its partitions; whether it answers is seen later.
+        connecting = asyncio.create_task(self.writer.check(), name="connect")
         pipeline = asyncio.create_task(self.pipeline.run(), name="pipeline")
         watch = asyncio.create_task(self._watch(), name="watch")
         check = asyncio.create_task(self._self_check.run(), name="self-check")
@@ -136,7 +138,7 @@ class Worker:
             for task in done - {stopping}:
                 await _ended(task)
         finally:
-            await self._stop((pipeline, watch, check, start, stopping))
+            await self._stop((pipeline, watch, check, connecting, start, stopping))
 
     async def _stop(self, tasks: Iterable[asyncio.Future[Any]]) -> None:
         log.info("stopping")

@@ -15,7 +15,7 @@ from cyclopts import Parameter
 from service.errors import CommandError
 from service.logs import configure_logs
 from service.settings import DEFAULT_STATE, Settings, load_settings
-from streams.memory import give_memory_back
+from streams.memory import give_memory_back, use_huge_pages
 from streams.worker import Worker, WorkerError
 from streams.worker_web import WorkerWeb
 
@@ -42,6 +42,7 @@ def worker(
     for Kafka, ClickHouse and the schema registry where they are away, and drops nothing meanwhile.
     SIGTERM applies what is intended, hands its partitions over and ends.
     """
+    use_huge_pages()
     settings = load_settings(state=state, worker={"name": name, "host": host, "port": port})
     configure_logs(settings)
     give_memory_back()

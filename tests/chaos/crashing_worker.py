@@ -106,7 +106,7 @@ def arm(steps: _Steps) -> None:
 
 
 if __name__ == "__main__":
-    if wanted := os.environ.pop(VARIABLE, ""):
+    if wanted := os.environ.get(VARIABLE, ""):
         arm(_Steps(wanted))
     sys.argv[0] = "anabranch"
     main()
