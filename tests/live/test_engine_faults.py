@@ -11,6 +11,7 @@ from tests.chaos import faults
 from tests.chaos.faults import Fault
 from tests.chaos.house import SESSION_SECONDS, ChaosWorker, House, opened
 from tests.chaos.running import Run
+from tests.live.long_tests import long
 from tests.live.worker_fixture import wait_until
 
 
@@ -35,12 +36,12 @@ def _all_well_after(run: Run, name: str, fault: faults.Break) -> bool:
     "step",
     [
         "after_intent",
-        "after_dead_letters",
+        pytest.param("after_dead_letters", marks=long),
         "after_turn_metrics",
-        "after_metric_windows",
+        pytest.param("after_metric_windows", marks=long),
         "after_batches",
         "during_an_insert",
-        "before_confirmation",
+        pytest.param("before_confirmation", marks=long),
     ],
 )
 def test_events_are_stored_once_when_a_worker_crashes(run: Run, step: str) -> None:

@@ -280,5 +280,7 @@ async def test_every_statement_for_a_cluster_is_sql_to_the_engine(
         (formatted,) = (await rows(client, f"SELECT formatQuery($sql${statement}$sql$)"))[0]
         assert "ON CLUSTER main" in formatted
         assert re.search(
-            r"CREATE DATABASE|MATERIALIZED VIEW|ENGINE = (Replicated|Distributed)", formatted
+            r"CREATE DATABASE|MATERIALIZED VIEW|ENGINE = (Replicated|Distributed)"
+            r"|ALTER TABLE \S+_local\b",
+            formatted,
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -21,11 +20,9 @@ from streams.topic_admin import admin_client
 from tests.chaos.crashing_worker import STATUS as WORKER_CRASHED
 from tests.chaos.events import ABORTED
 from tests.live.crashing_rebuild import STATUS as CRASHED
+from tests.live.long_tests import long
 from tests.live.rebuild_house import SETTINGS, House, opened
 from tests.live.worker_fixture import wait_until
-
-# Each replays the whole log several times, which takes minutes.
-long = pytest.mark.skipif("LONG_TESTS" not in os.environ, reason="`make chaos` runs it")
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +90,7 @@ async def test_rebuild_carries_over_what_kafka_has_deleted(house: House) -> None
     assert house.verified() == ""
 
 
+@long
 async def test_rebuild_carries_over_what_kafka_deletes_while_it_runs(house: House) -> None:
     around = house.around
     work = Rebuild(
@@ -173,6 +171,7 @@ def test_rebuild_closes_the_gap_of_a_worker_that_dies_during_the_swap(
     assert house.differences() == []
 
 
+@long
 async def test_rebuild_stores_a_replayed_dead_letter_once(house: House) -> None:
     house.settle()
     letter = Origin(
