@@ -18,6 +18,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import NewTopic
 from aiokafka.consumer import fetcher
 from aiokafka.consumer.group_coordinator import GroupCoordinator
+from faust.tables.recovery import Recovery
+from faust.transport.consumer import Consumer as FaustConsumer
 from faust.transport.drivers import aiokafka as driver
 from faust.transport.drivers import by_url
 from yarl import URL
@@ -221,3 +223,6 @@ def test_what_is_private_is_still_there_and_called_as_before() -> None:
     assert "self._group_instance_id is None" in maybe_leave
     for name in ("_create_worker_consumer", "on_start", "on_thread_stop", "call_thread"):
         assert hasattr(ConsumerThread, name)
+    assert "consumer.perform_seek()" in inspect.getsource(Recovery._resume_streams)
+    drops_below = inspect.getsource(FaustConsumer.getmany) + inspect.getsource(FaustConsumer.seek)
+    assert "self._read_offset" in drops_below
