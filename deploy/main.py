@@ -39,6 +39,7 @@ COMMANDS = (
     Command("dead show", "service.commands.dead.showing:show", "Show all there is about one."),
     Command("dead replay", "service.commands.dead.replaying:replay", "Put them in again."),
     Command("dead drop", "service.commands.dead.dropping:drop", "Mark them as not wanted."),
+    Command("verify", "service.commands.verify:verify", "Prove that every event is there once."),
     Command("rebuild", "deploy.commands.rebuild:rebuild", "Make the tables anew from the log."),
     Command("simulate", "service.commands.simulate:simulate", "Emit realistic traffic."),
     Command("key", "service.commands.key:key", "Print the key of a role, for curl and scripts."),

@@ -53,5 +53,5 @@ def test_verify_is_green_beside_ingestion_and_names_a_batch_that_is_gone(
     assert any(f"{first}" in place and f"{last}" in place for place in places), places
     shown = anabranch("verify", "--state", stack.state)
     assert shown.returncode == 1
-    assert f"turn-metrics.v1/{partition}" in shown.stdout
+    assert f"topic turn-metrics.v1, partition {partition}" in shown.stdout
     assert "differences in" in shown.stdout
