@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -103,10 +102,8 @@ class Application:
         self._done(work, formed)
 
     async def _insert(self, inserts: Sequence[Insert], token: str, allowed: Allowed) -> None:
-        waiting = deque(inserts)
-        while waiting:
-            await self._writer.insert(waiting[0], token, allowed)
-            waiting.popleft()
+        for insert in inserts:
+            await self._writer.insert(insert, token, allowed)
 
     async def _without_refused(
         self, work: Work, rejected: SinkRejected, allowed: Allowed

@@ -5,15 +5,11 @@ nothing, since no worker uses it. So a worker has none.
 
 A batch takes some 100 MB for a moment, on whichever thread decodes it. Left to themselves, the
 allocators keep that for each thread: 250 MB more at full speed (docs/performance.md).
-
-What is given back is fresh when it is asked for again, a fault for every page. In huge pages there
-are 500 times fewer of them: a seventh of a worker's CPU.
 """
 
 from __future__ import annotations
 
 import ctypes
-import os
 import sys
 from importlib.abc import MetaPathFinder
 
@@ -21,29 +17,12 @@ import pyarrow as pa
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 _LARGE = 1 << 20
-# Where the kernel gives huge pages to whoever asks for them ("madvise"), this is how.
-_HUGE_PAGES = "glibc.malloc.hugetlb=1"
-_HUGE_PAGES_OF_POLARS = "thp:always,dirty_decay_ms:1000"
 
 
 class _NoPandas(MetaPathFinder):
     def find_spec(self, fullname: str, path: object, target: object = None) -> None:
         if fullname == "pandas":
             raise ModuleNotFoundError("a worker has no pandas", name=fullname)
-
-
-def use_huge_pages() -> None:
-    """Start this process anew, once, since allocators read their settings before all else.
-
-    First of all: what the process has done until then is gone.
-    """
-    if sys.platform != "linux" or _HUGE_PAGES in os.environ.get("GLIBC_TUNABLES", ""):
-        return
-    tunables = filter(None, (os.environ.get("GLIBC_TUNABLES"), _HUGE_PAGES))
-    os.environ["GLIBC_TUNABLES"] = ":".join(tunables)
-    os.environ.setdefault("_RJEM_MALLOC_CONF", _HUGE_PAGES_OF_POLARS)
-    sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606  # this very program
 
 
 def give_memory_back() -> None:

@@ -174,8 +174,6 @@ class Pipeline:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await self._wake.wait()
-            if self._ended:
-                return
 
     def _seconds_until_due(self) -> float:
         if self._ended:

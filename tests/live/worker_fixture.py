@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 
-from deploy.commands.worker import LISTENS_ON
+from deploy.worker_process import LISTENS_ON
 from service.settings import TopicSettings
 from sinks.migrate import migrate
 from streams.topic_admin import ensure_topics

@@ -22,9 +22,7 @@ class Assigned(ConsumerRebalanceListener):  # type: ignore[misc]
         reading()
 
 
-async def main() -> None:
-    job, decode = Job.told(), decoder()
-    store = Store(job)
+async def started_consumer(job: Job) -> AIOKafkaConsumer:
     consumer = AIOKafkaConsumer(
         bootstrap_servers=job.bootstrap,
         group_id=job.group,
@@ -34,6 +32,13 @@ async def main() -> None:
     )
     consumer.subscribe([job.topic], listener=Assigned())
     await consumer.start()
+    return consumer
+
+
+async def main() -> None:
+    job, decode = Job.told(), decoder()
+    store = Store(job)
+    consumer = await started_consumer(job)
     under_way: deque[tuple[asyncio.Task[None], Ends]] = deque()
 
     async def settle_oldest() -> None:
