@@ -109,7 +109,7 @@ class SelfCheck:
     async def _affordable_minutes(self, hour_ago: datetime) -> int:
         """How many of an hour's minutes one check can take, by what was stored in the last."""
         ((rows,),) = await self._writer.query(
-            "SELECT sum(rows) FROM batches WHERE applied_at >= {at:DateTime('UTC')}",
+            "SELECT sum(rows) FROM batches WHERE applied_at >= {at:DateTime64(3, 'UTC')}",
             {"at": hour_ago},
         )
         return max(2, min(_HOUR, _HOUR * self._rows_at_once // max(1, int(rows))))

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from schemas.topics import EXPOSURES, INVITES, OUTCOMES, TURN_METRICS
 from sinks.clickhouse import connected
-from sinks.verify import Difference, LedgerEntry, Limits, Verification
+from sinks.verify import Difference, LedgerEntry, Limits, Span, Verification
 from sinks.verify import verify as look
 from sinks.verify_ledger import check_ledger
 from sinks.verify_questions import Findings, Questions
@@ -49,6 +49,17 @@ async def test_verify_finds_nothing_where_all_is_as_it_was_applied(applier: Appl
     assert found.total == found.moving == found.in_flight == 0
     assert {table for table, rows in found.checked.items() if rows} >= TABLES
     assert found.checked["batches"] == 4 * 2 * 3
+
+
+async def test_span_holds_the_last_part_of_its_last_second(applier: Applier) -> None:
+    """Where an index decides, too: a part that holds nothing but 12:00:59.254."""
+    await applier.writer.command(
+        "CREATE TABLE late (ts DateTime64(3, 'UTC')) ENGINE = MergeTree ORDER BY ts AS "
+        "SELECT toDateTime64('2026-11-21 12:00:59.254', 3, 'UTC')"
+    )
+    start = datetime(2026, 11, 21, 12, tzinfo=UTC)
+    of_minute = Span(start, start + timedelta(minutes=1)).of("ts")
+    assert await applier.writer.query(f"SELECT count() FROM late WHERE {of_minute}") == [(1,)]
 
 
 async def test_verify_names_the_offset_when_a_raw_row_is_gone(applier: Applier) -> None:
