@@ -57,6 +57,7 @@ class Pipeline:
         self._partitions: dict[TopicPartition, Partition] = {}
         self._wake = asyncio.Event()
         self._under_way = UnderWay(
+            settings.batches_at_once,
             settings.threads * settings.batch_rows,  # about a kilobyte of memory each
             self._one_ended,
         )
@@ -241,8 +242,7 @@ class Pipeline:
                 continue
             fresh = partition.ledger.intended is None
             work = Work(partition, range_, fresh, partition.intake.rows_of(range_))
-            others = found or self._under_way  # one alone may always begin, whatever its size
-            if others and not self._under_way.has_room(rows + work.rows):
+            if not self._under_way.has_room(len(found) + 1, rows + work.rows):
                 self._full = True
                 break
             found.append(work)

@@ -57,7 +57,16 @@ class WorkerSettings(Section):
     dead_at_least: int = Field(
         1_000, ge=1, description="Dead letters of a minute below this number stop nothing."
     )
+    batches_at_once: int = Field(
+        3,
+        ge=1,
+        le=256,
+        description="Batches applied at the same time; more where ClickHouse is far away or large.",
+    )
     threads: int = Field(
-        2, ge=1, le=64, description="Batches applied at the same time, and the threads for it."
+        2,
+        ge=1,
+        le=64,
+        description="Threads that decode and aggregate; so many whole batches fit in memory.",
     )
     check_crcs: bool = Field(True, description="Check the sum of each record batch.")

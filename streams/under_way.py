@@ -1,4 +1,7 @@
-"""The ranges that are being applied: one of each partition, and no more rows than fit in memory."""
+"""The ranges that are being applied: one of each partition, few at once, no more than fit in memory.
+
+Few, since they share the machine: of many that are begun together, each ends when the last one does.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,9 @@ from streams.kafka_log import FencedError, TopicPartition
 
 
 class UnderWay:
-    def __init__(self, most_rows: int, wake: Callable[[], None]) -> None:
+    def __init__(self, most: int, most_rows: int, wake: Callable[[], None]) -> None:
         """`wake` is called whenever one has ended, well or not."""
+        self._most = most
         self._most_rows = most_rows
         self._wake = wake
         self._tasks: dict[TopicPartition, asyncio.Task[None]] = {}
@@ -25,8 +29,10 @@ class UnderWay:
     def __len__(self) -> int:
         return len(self._tasks)
 
-    def has_room(self, rows: int) -> bool:
-        return self._rows + rows <= self._most_rows
+    def has_room(self, ranges: int, rows: int) -> bool:
+        """For so many more. One alone may always begin, whatever its size."""
+        count = len(self._tasks) + ranges
+        return count <= 1 or (count <= self._most and self._rows + rows <= self._most_rows)
 
     def begin(self, place: TopicPartition, rows: int, applying: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(applying, name=f"apply {place.topic}/{place.partition}")

@@ -18,7 +18,7 @@ class Steps:
 
     def __init__(self, most_rows: int = 100) -> None:
         self.woken = 0
-        self.under_way = UnderWay(most_rows, self._wake)
+        self.under_way = UnderWay(2, most_rows, self._wake)
         self._ends: dict[TopicPartition, asyncio.Future[None]] = {}
 
     def _wake(self) -> None:
@@ -47,13 +47,30 @@ async def test_rows_under_way_take_room_until_they_are_applied() -> None:
     steps.begin(PLACES[1], 30)
     assert len(steps.under_way) == 2
     assert PLACES[0] in steps.under_way
-    assert steps.under_way.has_room(10)
-    assert not steps.under_way.has_room(11)
     await steps.end(PLACES[0])
     assert PLACES[0] not in steps.under_way
-    assert steps.under_way.has_room(70)
+    assert steps.under_way.has_room(1, 70)
+    assert not steps.under_way.has_room(1, 71)
     assert steps.woken == 1
     await steps.end(PLACES[1])
+
+
+async def test_ranges_under_way_are_few_whatever_their_size() -> None:
+    steps = Steps(most_rows=100)
+    assert steps.under_way.has_room(2, 100)
+    assert not steps.under_way.has_room(3, 3)
+    steps.begin(PLACES[0], 1)
+    assert steps.under_way.has_room(1, 1)
+    assert not steps.under_way.has_room(2, 2)
+    steps.begin(PLACES[1], 1)
+    assert not steps.under_way.has_room(1, 1)
+    await steps.end(PLACES[0])
+    assert steps.under_way.has_room(1, 1)
+    await steps.end(PLACES[1])
+
+
+def test_a_range_alone_has_room_whatever_its_size() -> None:
+    assert UnderWay(2, 100, lambda: None).has_room(1, 1_000)
 
 
 @pytest.mark.parametrize(
@@ -98,6 +115,6 @@ async def test_cancelled_ranges_have_ended_and_are_no_error() -> None:
         steps.begin(place)
     await steps.under_way.cancel()
     assert not len(steps.under_way)
-    assert steps.under_way.has_room(100)
+    assert steps.under_way.has_room(1, 100)
     assert steps.woken == 3
     steps.under_way.raise_error()
