@@ -1,0 +1,288 @@
+"""Definitions made ready to decide: whatever does not depend on the unit is done once."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from anabranch.assignment import Assignment, Reason, Step
+from anabranch.bucketing import (
+    WHOLE,
+    Bucketing,
+    Range,
+    overlap,
+    share_range,
+    variation_ranges,
+)
+from anabranch.conditions import compile_condition
+from anabranch.definitions import Definition, Holdout, ParameterSet
+from anabranch.parameters import Adjusted, Adjustment, Limit, Resolved, resolve
+
+_MOST_KEPT = 1_000
+
+
+class Status(StrEnum):
+    DRAFT = "draft"
+    SCHEDULED = "scheduled"
+    RUNNING = "running"
+    STOPPED = "stopped"
+    ARCHIVED = "archived"
+    DELETED = "deleted"
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What an experiment is decided with, beside its own definition."""
+
+    limits: Mapping[str, Limit] = field(default_factory=dict)
+    parameter_sets: Mapping[str, ParameterSet] = field(default_factory=dict)
+    holdouts: Mapping[str, Holdout] = field(default_factory=dict)
+    groups: Mapping[str, frozenset[str | int | float]] = field(default_factory=dict)
+
+
+class Plan:
+    """One experiment, ready."""
+
+    def __init__(
+        self,
+        definition: Definition,
+        version: int,
+        status: Status,
+        surroundings: Surroundings,
+        members: Mapping[str, Collection[str]] | None = None,
+    ) -> None:
+        """`members`: by variation, the units that met an earlier phase. Raises ConditionError."""
+        self.definition = definition
+        self.version = version
+        self.status = status
+        self._surroundings = surroundings
+        self.keys = tuple(variation.key for variation in definition.variations)
+        self._bucket = Bucketing(definition.hash_seed, definition.hash_version)
+        self._locale = definition.locales and compile_condition(
+            locale_condition(definition.locales)
+        )
+        self._targeting = definition.targeting and compile_condition(definition.targeting)
+        self._members = {
+            unit: self.keys.index(variation)
+            for variation, units in (members or {}).items()
+            if variation in self.keys
+            for unit in units
+        }
+        namespace, holdout = definition.namespace, definition.holdout
+        self._namespace = namespace and (
+            # GrowthBook's own hash of namespaces, so that both share units out alike.
+            Bucketing(f"__{namespace.name}", 1),
+            Range(namespace.start / WHOLE, namespace.end / WHOLE),
+        )
+        held = surroundings.holdouts.get(holdout) if holdout else None
+        self._holdout = held and (
+            Bucketing(holdout_seed(str(holdout), held)),
+            share_range(held.share),
+        )
+        self.holdout_unit = held.unit if held else None
+        """The kind of unit that the holdout goes by; None where there is none."""
+        self._by_set: dict[tuple[int, frozenset[str]], Resolved] = {}
+        phases = definition.phases
+        self._is_opening = len(phases) > 1 and phases[-1].opening
+        moments = [step.at for step in definition.ramp]
+        self._steps = [moment.timestamp() for moment in moments]
+        long_ago = datetime.fromtimestamp(0, UTC)
+        self._ranges = [self._ranges_from(moment) for moment in (long_ago, *moments)]
+
+    def status_at(self, at: float) -> Status:
+        """`scheduled` and `running` as the times make them, by the clock of whoever asks."""
+        if self.status not in (Status.RUNNING, Status.SCHEDULED):
+            return self.status
+        starts, stops = self.definition.starts_at, self.definition.stops_at
+        if stops is not None and at >= stops.timestamp():
+            return Status.STOPPED
+        if starts is not None and at < starts.timestamp():
+            return Status.SCHEDULED
+        if starts is None and self.status is Status.SCHEDULED:
+            return Status.SCHEDULED
+        return Status.RUNNING
+
+    def ranges_at(self, at: float) -> tuple[Range, ...]:
+        """Of the variations, as far as the coverage of that time goes."""
+        if not self._steps:
+            return self._ranges[0]
+        return self._ranges[bisect_right(self._steps, at)]
+
+    def _ranges_from(self, at: datetime) -> tuple[Range, ...]:
+        definition = self.definition
+        coverage = definition.coverage_at(at)
+        ranges = variation_ranges(definition.weights, coverage)
+        if self._is_opening:
+            before = variation_ranges(definition.phases[-2].weights, coverage)
+            ranges = tuple(map(overlap, before, ranges))
+        return ranges
+
+    def params(self, index: int, away: Collection[str] = ()) -> Resolved:
+        """Of a variation, while the named sources are away."""
+        place = (index, frozenset(away))
+        found = self._by_set.get(place)
+        if found is None:
+            found = self._resolve(index, place[1])
+            if len(self._by_set) < _MOST_KEPT:
+                self._by_set[place] = found
+        return found
+
+    def _resolve(self, index: int, away: frozenset[str]) -> Resolved:
+        definition, sets = self.definition, self._surroundings.parameter_sets
+        variation = definition.variations[index]
+        layers: list[Mapping[str, Any]] = [definition.params]
+        missing: list[Adjustment] = []
+        name, seen = variation.parameter_set, set[str]()
+        while name is not None:
+            chosen = sets.get(name)
+            if chosen is None or name in seen:
+                sentence = f"the parameter set {name} " + (
+                    "falls back to itself" if name in seen else "is not defined"
+                )
+                missing.append(Adjustment(name, Adjusted.NO_SET, sentence))
+                break
+            if not away.intersection(chosen.needs) or chosen.fallback is None:
+                if away.intersection(chosen.needs):
+                    sentence = f"the parameter set {name} needs what is away and has no fallback"
+                    missing.append(Adjustment(name, Adjusted.NO_SET, sentence))
+                else:
+                    layers.append(chosen.params)
+                break
+            seen.add(name)
+            name = chosen.fallback
+        layers.append(variation.params)
+        resolved = resolve(layers, [self._surroundings.limits, definition.limits])
+        return Resolved(resolved.params, (*missing, *resolved.adjustments))
+
+    def decide(
+        self,
+        unit: str,
+        attributes: Mapping[str, Any],
+        at: float,
+        parent: Callable[[str], Assignment],
+        held_unit: str,
+        trace: list[Step] | None = None,
+    ) -> tuple[int, Reason, str]:
+        """The place of the variation, why, and what the sentence has to name.
+
+        `held_unit` is the unit of the kind that the holdout goes by.
+        """
+        definition = self.definition
+        status = self.status_at(at)
+        if trace is not None:
+            trace.append(Step("is it running?", status is Status.RUNNING, status.value))
+        if status is not Status.RUNNING:
+            return 0, Reason.NOT_RUNNING, status.value
+        if trace is not None:
+            trace.append(Step("is there a unit?", bool(unit), f"{definition.unit} is {unit!r}"))
+        if not unit:
+            return 0, Reason.NO_UNIT, definition.unit
+        if definition.forced:
+            forced = definition.forced.get(unit)
+            if trace is not None:
+                named = f"gets {forced}" if forced else "is not on the allow list"
+                trace.append(Step("is it forced?", forced is not None, named))
+            if forced is not None:
+                return self.keys.index(forced), Reason.FORCED, ""
+        refused = self._refused(unit, attributes, parent, held_unit, trace)
+        if refused is not None:
+            return 0, *refused
+        if self._members:
+            member = self._members.get(unit)
+            if trace is not None:
+                met = "none" if member is None else self.keys[member]
+                trace.append(Step("did it meet an earlier phase?", member is not None, met))
+            if member is not None:
+                return member, Reason.EARLIER_PHASE, ""
+        return self._by_bucket(unit, at, trace)
+
+    def _refused(
+        self,
+        unit: str,
+        attributes: Mapping[str, Any],
+        parent: Callable[[str], Assignment],
+        held_unit: str,
+        trace: list[Step] | None,
+    ) -> tuple[Reason, str] | None:
+        definition = self.definition
+        if self._locale:
+            locale = attributes.get("locale")
+            on = self._locale(attributes, {})
+            if trace is not None:
+                trace.append(Step("is its language on?", on, f"locale is {locale!r}"))
+            if not on:
+                return Reason.LOCALE_OFF, str(locale)[:64]
+        if self._targeting:
+            matches = self._targeting(attributes, self._surroundings.groups)
+            if trace is not None:
+                found = "matches" if matches else "does not match"
+                trace.append(Step("is it targeted?", matches, found))
+            if not matches:
+                return Reason.NOT_TARGETED, ""
+        for prerequisite in definition.prerequisites:
+            got = parent(prerequisite.experiment)
+            met = got.in_experiment and got.variation in prerequisite.variations
+            if trace is not None:
+                trace.append(Step(f"is it in {prerequisite.experiment}?", met, got.rationale))
+            if not met:
+                return Reason.PREREQUISITE, prerequisite.experiment
+        if self._holdout:
+            bucket, share = self._holdout
+            # Without one nobody can tell: out, as GrowthBook's SDKs decide it.
+            held = not held_unit or bucket(held_unit) in share
+            if trace is not None:
+                trace.append(Step("is it free of the holdout?", not held, str(definition.holdout)))
+            if held:
+                return Reason.HELD_OUT, str(definition.holdout)
+        if self._namespace:
+            bucket, part = self._namespace
+            inside = bucket(unit) in part
+            name = definition.namespace.name if definition.namespace else ""
+            if trace is not None:
+                trace.append(Step("is it in the namespace's part?", inside, name))
+            if not inside:
+                return Reason.NAMESPACE, name
+        return None
+
+    def _by_bucket(self, unit: str, at: float, trace: list[Step] | None) -> tuple[int, Reason, str]:
+        bucket = self._bucket(unit)
+        for index, (start, end) in enumerate(self.ranges_at(at)):
+            if start <= bucket < end:
+                if trace is not None:
+                    found = f"bucket {bucket:.4f} is from {start:.4f} on, below {end:.4f}"
+                    trace.append(Step(f"is it in {self.keys[index]}?", True, found))
+                return index, Reason.ASSIGNED, f"{bucket:.4f}"
+            if trace is not None:
+                found = f"bucket {bucket:.4f} is not from {start:.4f} to {end:.4f}"
+                trace.append(Step(f"is it in {self.keys[index]}?", False, found))
+        reason = Reason.PHASE_OPENING if self._is_opening else Reason.NOT_COVERED
+        return 0, reason, f"{bucket:.4f}"
+
+
+def holdout_seed(key: str, holdout: Holdout) -> str:
+    return f"holdout:{key}" if holdout.seed is None else holdout.seed
+
+
+def locale_condition(locales: Mapping[str, bool]) -> dict[str, Any]:
+    """As targeting, so that every SDK can follow it: the locale itself counts (`de-AT`), else its
+    language (`de`), else `*`, which is on unless it is said to be off."""
+    languages = [name for name in locales if name != "*" and "-" not in name]
+    exact = [name for name in locales if "-" in name]
+    not_exact: dict[str, Any] = {"locale": {"$nin": exact}}
+
+    def of_languages(names: list[str]) -> dict[str, Any]:
+        return {"locale": {"$regex": f"^({'|'.join(names)})(-|$)"}}
+
+    on: list[dict[str, Any]] = [{"locale": {"$in": [name for name in exact if locales[name]]}}]
+    if wanted := [name for name in languages if locales[name]]:
+        on.append({"$and": [not_exact, of_languages(wanted)]})
+    if locales.get("*", True):
+        rest: list[dict[str, Any]] = (
+            [not_exact, {"$not": of_languages(languages)}] if languages else [not_exact]
+        )
+        on.append({"$and": rest})
+    return {"$or": on}
