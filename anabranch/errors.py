@@ -21,3 +21,7 @@ class PseudonymKeyError(AnabranchError, ValueError):
 
 class EmitterSettingsError(AnabranchError, ValueError):
     """The emitter could never work with these settings."""
+
+
+class ConditionError(AnabranchError, ValueError):
+    """A targeting condition means nothing; the text names the place and what would be right."""
