@@ -20,6 +20,7 @@ In asyncio: `Emitter`, whose `flush` and `close` are awaited. Errors:
     + PersonalIdentifierError  strict mode: an id is a raw e-mail address or phone number
   + PseudonymKeyError          the key of pseudonyms is too short
   + EmitterSettingsError       an emitter's settings cannot work, or name nothing
+  + ConditionError             a targeting condition cannot mean anything; says where and why
 
 Outside strict mode an emitter raises only when it is made.
 """

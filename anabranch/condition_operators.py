@@ -65,8 +65,8 @@ def identical_to(literal: Any) -> ValueTest:
     """`$eq`: the same kind and value; two lists or objects are never identical in JavaScript."""
     if not is_scalar(literal):
         raise OperandError(
-            f"compares with a text, a number, true, false or null, not with {a(literal)}; to compare "
-            "whole lists or objects write the value without an operator"
+            f"compares with a text, a number, true, false or null, not with {a(literal)}; "
+            "to compare whole lists or objects write the value without an operator"
         )
     if literal is None or isinstance(literal, bool):
         return lambda value, groups: value is literal

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from anabranch.condition_values import kind_of
@@ -57,10 +58,12 @@ def _is_json(value: Any) -> bool:
 def shown(value: Any) -> str:
     """The value for a sentence: as JSON, or what kind it is where that would be long."""
     if isinstance(value, str):
-        text = value if len(value) <= _LONGEST_TEXT else f"{value[: _LONGEST_TEXT - 3]}..."
+        text = value if len(value) <= _LONGEST_TEXT else f"{value[:_LONGEST_TEXT]}..."
         return json.dumps(text, ensure_ascii=False)
     if isinstance(value, (list, tuple)):
-        return f"a list of {len(value):,} items" if value else "an empty list"
+        return (
+            f"[{_listed(value)}]" if all(map(_is_plain, value[:_MOST_ITEMS])) else _counted(value)
+        )
     if value is None or isinstance(value, bool):
         return json.dumps(value)
     # Python refuses to write out a whole number of thousands of digits.
@@ -75,13 +78,31 @@ def wanted(operator: str | None, operand: Any) -> str:
         return shown(operand)
     if operator == "$exists":
         return "any value" if operand else "no value"
-    if operator not in _WANTED:
-        return f"what {operator} asks for"
+    if operator == "$not":
+        return f"not {_wanted_of_value(operand)}"
+    if operator == "$size":
+        return f"a list whose length is {_wanted_of_value(operand)}"
+    if operator == "$elemMatch":
+        return "a list with an item that meets $elemMatch"
     return _WANTED[operator].format(
         _listed(operand) if isinstance(operand, list) else shown(operand)
     )
 
 
-def _listed(items: list[Any]) -> str:
-    named = ", ".join(map(shown, items[:_MOST_ITEMS])) or "an empty list"
+def _wanted_of_value(operand: Any) -> str:
+    if isinstance(operand, Mapping) and any(name.startswith("$") for name in operand):
+        return " and ".join(wanted(name, one) for name, one in operand.items())
+    return shown(operand)
+
+
+def _listed(items: Sequence[Any]) -> str:
+    named = ", ".join(map(shown, items[:_MOST_ITEMS]))
     return named if len(items) <= _MOST_ITEMS else f"{named} and {len(items) - _MOST_ITEMS:,} more"
+
+
+def _counted(items: Sequence[Any]) -> str:
+    return f"a list of {len(items):,} items"
+
+
+def _is_plain(value: Any) -> bool:
+    return not isinstance(value, (list, tuple, Mapping))

@@ -11,6 +11,7 @@ Numbers beyond 2^53 are compared exactly; JavaScript would round them first.
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -149,9 +150,14 @@ def version_of(value: Any) -> str:
     """
     if not isinstance(value, str):
         value = text_of(value) if kind_of(value) == "number" else ""
-    text = value or "0"
+    # Remembered, as services have few versions; but never a text that would fill the memory.
+    return _remembered_version(value) if len(value) <= 64 else _padded_version(value)
+
+
+def _padded_version(text: str) -> str:
+    text = text or "0"
     # The build reaches to the end of the text; JavaScript's `.` does not cross a line's end.
-    line = max(text.rfind(end) for end in "\n\r\u2028\u2029") + 1
+    line = max(map(text.rfind, "\n\r\u2028\u2029")) + 1
     build = text.find("+", line)
     if build >= 0:
         text = text[:build]
@@ -159,6 +165,9 @@ def version_of(value: Any) -> str:
     if len(parts) == 3:
         parts.append("~")
     return "-".join(part.rjust(5) if part.isdigit() and part.isascii() else part for part in parts)
+
+
+_remembered_version = functools.lru_cache(maxsize=1024)(_padded_version)
 
 
 def same_json(literal: Any, value: Any) -> bool:

@@ -10,12 +10,11 @@ whatever the attributes hold. A run takes time in proportion to the attributes t
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
 from anabranch.condition_limits import Measure, error_at, under
 from anabranch.condition_operators import (
-    Group,
     OperandError,
     ValueTest,
     equal_to,
@@ -34,17 +33,12 @@ from anabranch.condition_operators import (
     ordered,
     version_ordered,
 )
+from anabranch.condition_parts import Groups, Part, all_of, any_of, conjunction, none_of
 from anabranch.condition_sentences import a, shown, wanted
-from anabranch.condition_values import at_path, text_of
+from anabranch.condition_values import at_path, kind_of, number_of, text_of
 
-Groups = Mapping[str, Group]
+_LOGIC = {"$and": all_of, "$or": any_of, "$nor": none_of}
 _LOGICAL = ("$and", "$or", "$nor", "$not")
-
-
-class _Part(NamedTuple):
-    test: ValueTest
-    # Why the test fails, in sentences; asked only once it has.
-    failures: Callable[[Any, Groups], list[str]]
 
 
 class Condition:
@@ -52,7 +46,7 @@ class Condition:
 
     __slots__ = ("_part", "_test")
 
-    def __init__(self, part: _Part) -> None:
+    def __init__(self, part: Part) -> None:
         self._part = part
         self._test = part.test
 
@@ -104,21 +98,21 @@ class _Compiler:
         }
         self.operators = [*self.makers, *self.nesting]
 
-    def condition(self, condition: Any, place: str) -> _Part:
+    def condition(self, condition: Any, place: str) -> Part:
         """A condition on something with attributes: all its entries hold."""
         if not isinstance(condition, Mapping):
             raise error_at(place, f'is {a(condition)}; a condition is such as {{"locale": "en"}}')
         parts = [self.entry(key, operand, under(place, key)) for key, operand in condition.items()]
-        return parts[0] if len(parts) == 1 else _all_of(parts)
+        return parts[0] if len(parts) == 1 else all_of(parts)
 
-    def entry(self, key: str, operand: Any, place: str) -> _Part:
-        if key in ("$and", "$or", "$nor"):
+    def entry(self, key: str, operand: Any, place: str) -> Part:
+        if key in _LOGIC:
             if not isinstance(operand, list):
                 raise error_at(place, f"takes a list of conditions, not {a(operand)}")
             parts = [self.condition(one, f"{place}[{i}]") for i, one in enumerate(operand)]
             return _LOGIC[key](parts)
         if key == "$not":
-            return _none_of([self.condition(operand, place)])
+            return none_of([self.condition(operand, place)])
         if key in ("$savedGroup", "$savedGroups"):
             raise error_at(
                 place,
@@ -128,16 +122,17 @@ class _Compiler:
             raise error_at(
                 place, f'stands alone; it belongs under an attribute: {{"age": {{"{key}": ...}}}}'
             )
-        if key.startswith("$"):
+        # $groups is an attribute: it is GrowthBook's own name for the groups a user is in.
+        if key.startswith("$") and key != "$groups":
             raise error_at(place, self.unknown(key, _LOGICAL))
         return self.field(key, operand, place)
 
-    def field(self, key: str, operand: Any, place: str) -> _Part:
+    def field(self, key: str, operand: Any, place: str) -> Part:
         path = tuple(key.split("."))
         if "" in path:
             raise error_at(place, "has an empty name; an attribute is named as in device.os")
         tests = self.value_tests(operand, place)
-        test = _conjunction([test for _, _, test in tests])
+        test = conjunction([test for _, _, test in tests])
 
         def failures(attributes: Any, groups: Groups) -> list[str]:
             value = at_path(attributes, path)
@@ -149,17 +144,17 @@ class _Compiler:
             ]
 
         if len(path) > 1:
-            return _Part(lambda all_, groups: test(at_path(all_, path), groups), failures)
+            return Part(lambda all_, groups: test(at_path(all_, path), groups), failures)
 
         def read_and_test(attributes: Any, groups: Groups) -> bool:
             if attributes.__class__ is dict:
                 return test(attributes.get(key), groups)
             return test(at_path(attributes, path), groups)
 
-        return _Part(read_and_test, failures)
+        return Part(read_and_test, failures)
 
     def value(self, operand: Any, place: str) -> ValueTest:
-        return _conjunction([test for _, _, test in self.value_tests(operand, place)])
+        return conjunction([test for _, _, test in self.value_tests(operand, place)])
 
     def value_tests(self, operand: Any, place: str) -> list[tuple[str | None, Any, ValueTest]]:
         """A test for each operator of the operand, or one of equality where it has none."""
@@ -170,8 +165,8 @@ class _Compiler:
         if plain := [name for name in names if not name.startswith("$")]:
             raise error_at(
                 place,
-                f"mixes the operator {operators[0]} with the name {plain[0]}: give operators alone, "
-                "or write the path with a dot",
+                f"mixes the operator {operators[0]} with the name {plain[0]}: give "
+                "operators alone, or write the path with a dot",
             )
         return [(name, operand[name], self.operator(name, operand[name], place)) for name in names]
 
@@ -226,13 +221,15 @@ class _Compiler:
             items = list_of(operand)
         except OperandError as error:
             raise error_at(place, error) from None
-        # Texts apart, as a set: ten thousand of them against a long list must not be a product.
+        # As sets: ten thousand literals against a long list must not be a product.
         fold = folded if ignore_case else (lambda text: text)
         texts = frozenset(fold(item) for item in items if isinstance(item, str))
-        tests = [
+        numbers = frozenset(item for item in items if kind_of(item) == "number")
+        tests = [equal_to(one) for one in (None, True, False) if any(item is one for item in items)]
+        tests += [
             self.value(item, f"{place}[{index}]")
             for index, item in enumerate(items)
-            if not isinstance(item, str)
+            if not is_scalar(item)
         ]
 
         def test(value: Any, groups: Groups) -> bool:
@@ -240,61 +237,8 @@ class _Compiler:
                 return False
             if texts and not texts.issubset([fold(text_of(item)) for item in value]):
                 return False
+            if numbers and not numbers.issubset([number_of(item) for item in value]):
+                return False
             return all(any(one(item, groups) for item in value) for one in tests)
 
         return test
-
-
-def _conjunction(tests: Sequence[ValueTest]) -> ValueTest:
-    if len(tests) == 1:
-        return tests[0]
-    if len(tests) == 2:
-        first, second = tests
-        return lambda value, groups: first(value, groups) and second(value, groups)
-
-    def test(value: Any, groups: Groups) -> bool:
-        for one in tests:  # noqa: SIM110 - twice as fast as all() of a generator
-            if not one(value, groups):
-                return False
-        return True
-
-    return test
-
-
-def _all_of(parts: Sequence[_Part]) -> _Part:
-    def failures(attributes: Any, groups: Groups) -> list[str]:
-        return [
-            sentence
-            for part in parts
-            if not part.test(attributes, groups)
-            for sentence in part.failures(attributes, groups)
-        ]
-
-    return _Part(_conjunction([part.test for part in parts]), failures)
-
-
-def _any_of(parts: Sequence[_Part]) -> _Part:
-    """One of the parts holds; without any, everything does, as in the SDKs."""
-
-    def test(attributes: Any, groups: Groups) -> bool:
-        for part in tests:  # noqa: SIM110 - twice as fast as any() of a generator
-            if part(attributes, groups):
-                return True
-        return not tests
-
-    def failures(attributes: Any, groups: Groups) -> list[str]:
-        reasons = ["; ".join(part.failures(attributes, groups)) for part in parts]
-        return [f"none of {len(parts)} alternatives holds: {' / '.join(reasons)}"]
-
-    tests = [part.test for part in parts]
-    return _Part(test, failures)
-
-
-def _none_of(parts: Sequence[_Part]) -> _Part:
-    def failures(attributes: Any, groups: Groups) -> list[str]:
-        return ["an excluded condition holds"]
-
-    return _Part(negated(_any_of(parts).test), failures)
-
-
-_LOGIC = {"$and": _all_of, "$or": _any_of, "$nor": _none_of}
