@@ -199,6 +199,9 @@ class Definition(Part):
     starts_at: Moment | None = None
     stops_at: Moment | None = None
     metrics: Metrics = Field(default_factory=Metrics)
+    dimensions: tuple[Key, ...] = Field(
+        (), max_length=20, description="Attributes kept with exposures, for reports by segment."
+    )
     planned_units: int | None = Field(
         None, ge=1, le=10_000_000_000, description="How many units the experiment is to reach."
     )

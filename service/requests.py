@@ -46,7 +46,7 @@ class RequestMiddleware:
             return
         request_id = scope["request_id"] = _request_id(scope)
         structlog.contextvars.bind_contextvars(request_id=request_id)
-        started = time.perf_counter()
+        started = scope["started"] = time.perf_counter()
         status = 0
 
         async def send_with_headers(message: Message) -> None:
