@@ -119,6 +119,22 @@ class DefinitionSet:
         moment = time.time() if at is None else at
         return self._assign(experiment, units, attributes, moment, away, explain, _DEEPEST)
 
+    def running_at(self, at: float) -> list[str]:
+        """Keys of the experiments that run then, by this clock."""
+        return [key for key, plan in self._plans.items() if plan.runs_at(at)]
+
+    def default(self, experiment: str, units: Units, reason: Reason) -> Assignment:
+        """The control, for a reason that lies with whoever asks."""
+        plan = self._plans.get(experiment)
+        if plan is None:
+            return self._without_plan(experiment, units)
+        unit = _unit(plan.definition.unit, units, _NOTHING)
+        params, adjustments = plan.params(0)
+        return Assignment(
+            *(experiment, plan.version, plan.keys[0], params, reason, unit),
+            adjustments=adjustments,
+        )
+
     def assign_all(
         self,
         units: Units,
@@ -131,8 +147,7 @@ class DefinitionSet:
         moment = time.time() if at is None else at
         return [
             self._assign(key, units, attributes, moment, away, False, _DEEPEST)
-            for key, plan in self._plans.items()
-            if plan.status_at(moment) is Status.RUNNING
+            for key in self.running_at(moment)
         ]
 
     def _assign(

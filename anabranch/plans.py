@@ -106,6 +106,9 @@ class Plan:
             return Status.SCHEDULED
         return Status.RUNNING
 
+    def runs_at(self, at: float) -> bool:
+        return self.status_at(at) is Status.RUNNING
+
     def ranges_at(self, at: float) -> tuple[Range, ...]:
         """Of the variations, as far as the coverage of that time goes."""
         if not self._steps:

@@ -1,6 +1,6 @@
-"""The ranges that are being applied: one of each partition, few at once, no more than fit in memory.
+"""The ranges that are being applied: one of each partition, few at once, as many as fit in memory.
 
-Few, since they share the machine: of many that are begun together, each ends when the last one does.
+Few, since they share the machine: of many that begin together, each ends when the last one does.
 """
 
 from __future__ import annotations
