@@ -14,7 +14,7 @@ from collections.abc import Callable
 import re2  # type: ignore[import-untyped]
 
 # A step of the compiled expression costs about a nanosecond for each byte of text at worst.
-MOST_STEPS = 1_000
+MOST_STEPS = 2_000
 
 # JavaScript's meaning of what RE2 reads as ASCII only, inside and outside of brackets.
 _SPACES = r"\t-\r \x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000}\x{feff}"

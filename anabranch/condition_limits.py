@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from anabranch.condition_operators import is_scalar
-from anabranch.condition_sentences import a
+from anabranch.condition_sentences import a, printable
 from anabranch.errors import ConditionError
 
 MOST_NODES = 1_000
@@ -23,7 +23,7 @@ def under(place: str, key: str) -> str:
 def error_at(place: str, problem: object) -> ConditionError:
     if len(place) > _LONGEST_PLACE:
         place = f"{place[:_LONGEST_PLACE]}..."
-    return ConditionError(f"{place or 'The condition'} {problem}")
+    return ConditionError(printable(f"{place or 'The condition'} {problem}"))
 
 
 class Measure:

@@ -6,11 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from anabranch.condition_operators import Group, ValueTest, negated
+from anabranch.condition_sentences import seen
+from anabranch.condition_values import at_path, path_of
 
 Groups = Mapping[str, Group]
 
 
 class Part(NamedTuple):
+    # The attributes it reads.
+    names: tuple[str, ...]
     test: ValueTest
     # Why the test fails, in sentences; asked only once it has.
     failures: Callable[[Any, Groups], list[str]]
@@ -41,7 +45,7 @@ def all_of(parts: Sequence[Part]) -> Part:
             for sentence in part.failures(attributes, groups)
         ]
 
-    return Part(conjunction([part.test for part in parts]), failures)
+    return Part(_names(parts), conjunction([part.test for part in parts]), failures)
 
 
 def any_of(parts: Sequence[Part]) -> Part:
@@ -59,11 +63,17 @@ def any_of(parts: Sequence[Part]) -> Part:
         return [f"none of {len(parts)} alternatives holds: {' / '.join(reasons)}"]
 
     tests = [part.test for part in parts]
-    return Part(test, failures)
+    return Part(_names(parts), test, failures)
 
 
-def none_of(parts: Sequence[Part]) -> Part:
+def none_of(operator: str, parts: Sequence[Part]) -> Part:
     def failures(attributes: Any, groups: Groups) -> list[str]:
-        return ["an excluded condition holds"]
+        names = next((part.names for part in parts if part.test(attributes, groups)), ())
+        facts = ", ".join(seen(name, at_path(attributes, path_of(name))) for name in names)
+        return [f"{operator} excludes {facts or 'everyone'}"]
 
-    return Part(negated(any_of(parts).test), failures)
+    return Part(_names(parts), negated(any_of(parts).test), failures)
+
+
+def _names(parts: Sequence[Part]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for part in parts for name in part.names))

@@ -52,14 +52,14 @@ def a(value: Any) -> str:
 
 
 def _is_json(value: Any) -> bool:
-    return value is None or isinstance(value, (str, int, float, list, tuple, dict))
+    return value is None or isinstance(value, (str, int, float, list, dict))
 
 
 def shown(value: Any) -> str:
     """The value for a sentence: as JSON, or what kind it is where that would be long."""
     if isinstance(value, str):
         text = value if len(value) <= _LONGEST_TEXT else f"{value[:_LONGEST_TEXT]}..."
-        return json.dumps(text, ensure_ascii=False)
+        return json.dumps(printable(text), ensure_ascii=False)
     if isinstance(value, (list, tuple)):
         return (
             f"[{_listed(value)}]" if all(map(_is_plain, value[:_MOST_ITEMS])) else _counted(value)
@@ -70,6 +70,15 @@ def shown(value: Any) -> str:
     if isinstance(value, int) and value.bit_length() > 64:
         return "a number beyond 2^64"
     return repr(value) if isinstance(value, (int, float)) else a(value)
+
+
+def printable(text: str) -> str:
+    """The text with a "?" for half a surrogate pair, which no response can carry."""
+    return text.encode(errors="replace").decode()
+
+
+def seen(name: str, value: Any) -> str:
+    return f"{printable(name)} is {'missing' if value is None else shown(value)}"
 
 
 def wanted(operator: str | None, operand: Any) -> str:

@@ -131,7 +131,8 @@ def truth_of(value: Any) -> bool:
     if isinstance(value, str):
         return value != ""
     if isinstance(value, (int, float)):
-        return value != 0 and not math.isnan(value)
+        # NaN alone differs from itself; math.isnan would not take a number of hundreds of digits.
+        return value != 0 and value == value
     return value is not None
 
 
@@ -213,13 +214,18 @@ def is_index(key: Any, length: int) -> bool:
     )
 
 
+def path_of(name: str) -> tuple[str, ...]:
+    return tuple(name.split("."))
+
+
 def at_path(value: Any, path: tuple[str, ...]) -> Any:
     """What is at a dotted path, or None. A list has its indices and `length`.
 
     Own keys only: the JavaScript SDK also finds what every object inherits (`constructor`).
     """
     for key in path:
-        if isinstance(value, Mapping):
+        # The class first: to ask an abstract class takes as long as all the rest.
+        if value.__class__ is dict or isinstance(value, Mapping):
             value = value.get(key)
         elif isinstance(value, (list, tuple)):
             if key == "length":

@@ -10,7 +10,7 @@ whatever the attributes hold. A run takes time in proportion to the attributes t
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from anabranch.condition_limits import Measure, error_at, under
@@ -34,10 +34,14 @@ from anabranch.condition_operators import (
     version_ordered,
 )
 from anabranch.condition_parts import Groups, Part, all_of, any_of, conjunction, none_of
-from anabranch.condition_sentences import a, shown, wanted
-from anabranch.condition_values import at_path, kind_of, number_of, text_of
+from anabranch.condition_sentences import a, seen, wanted
+from anabranch.condition_values import at_path, kind_of, number_of, path_of, text_of
 
-_LOGIC = {"$and": all_of, "$or": any_of, "$nor": none_of}
+_LOGIC: dict[str, Callable[[Sequence[Part]], Part]] = {
+    "$and": all_of,
+    "$or": any_of,
+    "$nor": lambda parts: none_of("$nor", parts),
+}
 _LOGICAL = ("$and", "$or", "$nor", "$not")
 
 
@@ -112,7 +116,7 @@ class _Compiler:
             parts = [self.condition(one, f"{place}[{i}]") for i, one in enumerate(operand)]
             return _LOGIC[key](parts)
         if key == "$not":
-            return none_of([self.condition(operand, place)])
+            return none_of(key, [self.condition(operand, place)])
         if key in ("$savedGroup", "$savedGroups"):
             raise error_at(
                 place,
@@ -128,7 +132,7 @@ class _Compiler:
         return self.field(key, operand, place)
 
     def field(self, key: str, operand: Any, place: str) -> Part:
-        path = tuple(key.split("."))
+        path = path_of(key)
         if "" in path:
             raise error_at(place, "has an empty name; an attribute is named as in device.os")
         tests = self.value_tests(operand, place)
@@ -136,22 +140,21 @@ class _Compiler:
 
         def failures(attributes: Any, groups: Groups) -> list[str]:
             value = at_path(attributes, path)
-            state = "missing" if value is None else shown(value)
             return [
-                f"{key} is {state}, wanted {wanted(operator, operand)}"
+                f"{seen(key, value)}, wanted {wanted(operator, operand)}"
                 for operator, operand, one in tests
                 if not one(value, groups)
             ]
 
         if len(path) > 1:
-            return Part(lambda all_, groups: test(at_path(all_, path), groups), failures)
+            return Part((key,), lambda all_, groups: test(at_path(all_, path), groups), failures)
 
         def read_and_test(attributes: Any, groups: Groups) -> bool:
             if attributes.__class__ is dict:
                 return test(attributes.get(key), groups)
             return test(at_path(attributes, path), groups)
 
-        return Part(read_and_test, failures)
+        return Part((key,), read_and_test, failures)
 
     def value(self, operand: Any, place: str) -> ValueTest:
         return conjunction([test for _, _, test in self.value_tests(operand, place)])
@@ -186,8 +189,9 @@ class _Compiler:
             raise error_at(place, error) from None
 
     def unknown(self, name: str, more: Collection[str]) -> str:
-        near = difflib.get_close_matches(name, [*self.operators, *more], cutoff=0.5)
-        return "is no operator" + (f"; near are {', '.join(near)}" if near else "")
+        known = [*self.operators, *more]
+        near = difflib.get_close_matches(name, known, cutoff=0.6)
+        return f"is no operator; {'near' if near else 'known'} are {', '.join(near or known)}"
 
     def size(self, operand: Any, place: str) -> ValueTest:
         if isinstance(operand, bool) or not isinstance(operand, (int, float, Mapping)):
