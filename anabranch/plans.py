@@ -222,8 +222,9 @@ class Plan:
         if self._targeting:
             matches = self._targeting(attributes, self._surroundings.groups)
             if trace is not None:
-                found = "matches" if matches else "does not match"
-                trace.append(Step("is it targeted?", matches, found))
+                groups = self._surroundings.groups
+                why = [] if matches else self._targeting.explain(attributes, groups)
+                trace.append(Step("is it targeted?", matches, "; ".join(why) or "it matches"))
             if not matches:
                 return Reason.NOT_TARGETED, ""
         for prerequisite in definition.prerequisites:

@@ -73,7 +73,7 @@ def _rules(
     definitions: DefinitionSet, plan: Plan, at: float, values: Sequence[Any]
 ) -> list[dict[str, Any]]:
     definition = plan.definition
-    conditions = [definition.targeting] if definition.targeting else []
+    conditions = [for_every_sdk(definition.targeting)] if definition.targeting else []
     if definition.locales:
         conditions.append(locale_condition(definition.locales))
     common: dict[str, Any] = {
@@ -111,6 +111,22 @@ def _rules(
     if conditions:
         rule["condition"] = _all_of(conditions)
     return [*rules, rule]
+
+
+def for_every_sdk(condition: Any) -> Any:
+    """`$notRegex` as its JavaScript SDK knows it, which has `$not` and `$regex` alone.
+
+    Beside a `$not` of the same field it has to stay as it is: that SDK then gives the default.
+    """
+    if isinstance(condition, list | tuple):
+        return [for_every_sdk(one) for one in condition]
+    if not isinstance(condition, Mapping):
+        return condition
+    found = {name: for_every_sdk(one) for name, one in condition.items()}
+    for name, regex in (("$notRegex", "$regex"), ("$notRegexi", "$regexi")):
+        if name in found and "$not" not in found:
+            found["$not"] = {regex: found.pop(name)}
+    return found
 
 
 def _filters(definitions: DefinitionSet, plan: Plan) -> list[dict[str, Any]]:

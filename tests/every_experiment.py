@@ -54,6 +54,7 @@ DOCUMENTS: tuple[Document, ...] = (
             ]
         },
     ),
+    _experiment("not_apple", targeting={"device.os": {"$notRegex": "^i", "$exists": True}}),
     _experiment("grouped", targeting={"locale": {"$inGroup": "western"}}),
     _experiment("languages", locales={"de": False, "de-AT": True, "fr-CA": False}),
     _experiment("only_german", locales={"*": False, "de": True}),
