@@ -720,12 +720,12 @@ EXPERIMENT = r"""{
   "type": "record",
   "name": "ExperimentRecord",
   "namespace": "anabranch",
-  "doc": "One version of an experiment's definition. The topic is the only truth: the record with version = current + 1 that comes first in the log wins.",
+  "doc": "One version of a definition: of an experiment, or of what experiments rest on. The topic is the only truth: the record with version = current + 1 that comes first in the log wins.",
   "fields": [
     {
       "name": "key",
       "type": "string",
-      "doc": "Key of the experiment; the key of the record, too.",
+      "doc": "Key of the experiment, or kind:key for everything else that is defined; the key of the record, too.",
       "minLength": 1,
       "maxLength": 128,
       "pattern": "^[A-Za-z0-9_][A-Za-z0-9_.:-]*$",
@@ -734,7 +734,7 @@ EXPERIMENT = r"""{
     {
       "name": "version",
       "type": "int",
-      "doc": "Counts the changes of this experiment, from 1 without gaps.",
+      "doc": "Counts the changes of this definition, from 1 without gaps.",
       "minimum": 1,
       "maximum": 1000000,
       "example": 3
@@ -742,8 +742,8 @@ EXPERIMENT = r"""{
     {
       "name": "status",
       "type": "string",
-      "doc": "Where the experiment stands. A deleted one keeps its record, never a tombstone, so that its versions and exposure ids are not given out again.",
-      "enum": ["draft", "running", "stopped", "archived", "deleted"],
+      "doc": "Where it stands. A deleted one keeps its record, never a tombstone, so that its versions and exposure ids are not given out again.",
+      "enum": ["draft", "scheduled", "running", "stopped", "archived", "deleted"],
       "example": "running"
     },
     {
@@ -781,6 +781,16 @@ EXPERIMENT = r"""{
       "multiline": true,
       "optional": true,
       "example": "second ramp-up step"
+    },
+    {
+      "name": "confirms",
+      "type": ["null", "long"],
+      "default": null,
+      "doc": "Offset of the winner of this version, where this is a copy of it: written behind a record that lost, so that compaction keeps a winner. Null in every change.",
+      "minimum": 0,
+      "maximum": 9007199254740991,
+      "optional": true,
+      "example": 41
     }
   ]
 }"""

@@ -994,7 +994,7 @@ class Assignment(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExperimentRecord(Event):
-    """One version of an experiment's definition.
+    """One version of a definition: of an experiment, or of what experiments rest on.
 
     The topic is the only truth: the record with version = current + 1 that comes first in
     the log wins.
@@ -1012,7 +1012,10 @@ class ExperimentRecord(Event):
             min_length=1,
             max_length=128,
             pattern="^[A-Za-z0-9_][A-Za-z0-9_.:-]*$",
-            description="Key of the experiment; the key of the record, too.",
+            description=(
+                "Key of the experiment, or kind:key for everything else that is defined; "
+                "the key of the record, too."
+            ),
             examples=["npc_tone"],
         ),
     ]
@@ -1022,17 +1025,16 @@ class ExperimentRecord(Event):
             strict=True,
             ge=1,
             le=1_000_000,
-            description="Counts the changes of this experiment, from 1 without gaps.",
+            description="Counts the changes of this definition, from 1 without gaps.",
             examples=[3],
         ),
     ]
     status: Annotated[
-        Literal["draft", "running", "stopped", "archived", "deleted"],
+        Literal["draft", "scheduled", "running", "stopped", "archived", "deleted"],
         Field(
             description=(
-                "Where the experiment stands. A deleted one keeps its record, never a "
-                "tombstone, so that its versions and exposure ids are not given out "
-                "again."
+                "Where it stands. A deleted one keeps its record, never a tombstone, so "
+                "that its versions and exposure ids are not given out again."
             ),
             examples=["running"],
         ),
@@ -1079,18 +1081,38 @@ class ExperimentRecord(Event):
             examples=["second ramp-up step"],
         ),
     ] = ""
+    confirms: (
+        Annotated[
+            int,
+            Field(
+                strict=True,
+                ge=0,
+                le=9_007_199_254_740_991,
+                description=(
+                    "Offset of the winner of this version, where this is a copy of it: "
+                    "written behind a record that lost, so that compaction keeps a winner. "
+                    "Null in every change."
+                ),
+                examples=[41],
+            ),
+        ]
+        | None
+    ) = None
 
     def problem(self, now_ms: int) -> str | None:
         return (
             text_problem("key", self.key, 1, 128, _EXPERIMENT)
             or integer_problem("version", self.version, 1, 1_000_000)
             or choice_problem(
-                "status", self.status, ("draft", "running", "stopped", "archived", "deleted")
+                "status",
+                self.status,
+                ("draft", "scheduled", "running", "stopped", "archived", "deleted"),
             )
             or lines_problem("definition", self.definition, 2, 200_000)
             or text_problem("changed_by", self.changed_by, 1, 256)
             or time_problem("changed_at", self.changed_at, now_ms, 400, 10)
             or lines_problem("comment", self.comment, 0, 2_000)
+            or integer_problem("confirms", self.confirms, 0, 9_007_199_254_740_991)
         )
 
     def avro(self) -> dict[str, Any]:
@@ -1102,6 +1124,7 @@ class ExperimentRecord(Event):
             "changed_by": self.changed_by,
             "changed_at": self.changed_at,
             "comment": self.comment,
+            "confirms": self.confirms,
         }
 
 

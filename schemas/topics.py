@@ -54,6 +54,9 @@ class TopicSpec(NamedTuple):
             # Nobody writes a tombstone (a deletion is a record with its status). Should one
             # appear, a reader that was away for a month still sees it.
             config["delete.retention.ms"] = str(_milliseconds(timedelta(days=30)))
+            # For that long the topic is its own history, and a record that lost has time to be
+            # followed by a copy of the winner (docs/adr/0004).
+            config["min.compaction.lag.ms"] = str(_milliseconds(timedelta(days=400)))
         return config
 
 
