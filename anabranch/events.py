@@ -1112,7 +1112,11 @@ class ExperimentRecord(Event):
             or text_problem("changed_by", self.changed_by, 1, 256)
             or time_problem("changed_at", self.changed_at, now_ms, 400, 10)
             or lines_problem("comment", self.comment, 0, 2_000)
-            or integer_problem("confirms", self.confirms, 0, 9_007_199_254_740_991)
+            or (
+                None
+                if self.confirms is None
+                else integer_problem("confirms", self.confirms, 0, 9_007_199_254_740_991)
+            )
         )
 
     def avro(self) -> dict[str, Any]:

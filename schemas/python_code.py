@@ -164,6 +164,10 @@ class _Writer:
 
     def _check(self, field: Field, value: str) -> str:
         """An expression that is None when `value` is right, and else says what is wrong."""
+        check = self._check_of_a_value(field, value)
+        return f"(None if {value} is None else {check})" if field.nullable else check
+
+    def _check_of_a_value(self, field: Field, value: str) -> str:
         limits, subject = field.attributes, f'"{field.name}", {value}'
         counts = f"{limits.get('minItems', 0)}, {limits.get('maxItems')}"
         match field.kind:
@@ -180,8 +184,7 @@ class _Writer:
                 return f"records_problem({subject}, {counts}, {field.items.name})"
             case Kind.PAIRS | Kind.TEXTS if field.items is not None:
                 return f"{field.kind}_problem({subject}, {counts}, {_function(field.items)})"
-        check = self._text_check(field, subject)
-        return f"(None if {value} is None else {check})" if field.nullable else check
+        return self._text_check(field, subject)
 
     def _text_check(self, field: Field, subject: str) -> str:
         limits = field.attributes
