@@ -122,10 +122,11 @@ def test_fold_skips_what_is_no_definition_and_says_why(record: LogRecord, said: 
 
 
 def test_document_is_read_only_at_every_depth() -> None:
-    text = '{"variations":[{"key":"warm"}]}'
+    text = '{"variations":[{"key":"warm","ranges":[[0,0.5]]}]}'
     document = fold(NOTHING, a_record(0, 1, definition=text))[0]["npc_tone"]
-    assert isinstance(document.definition["variations"], tuple)
-    assert isinstance(document.definition["variations"][0], MappingProxyType)
+    (variation,) = document.definition["variations"]
+    assert isinstance(variation, MappingProxyType)
+    assert variation["ranges"] == ((0, 0.5),)
 
 
 def test_documents_are_told_apart_by_their_kind() -> None:
