@@ -51,6 +51,10 @@ ALERTS = (
         "a worker ended in the middle of a batch: harmless, but ask why",
     ),
     (
+        "`anabranch_definition_stale_seconds > 60`",
+        "a process works with old definitions: Kafka or the topic is away; `/readyz` says which",
+    ),
+    (
         "p99 of `anabranch_worker_event_age_seconds` above 10 s",
         "reports are late: look at the lag, then at the insert times",
     ),

@@ -12,6 +12,8 @@ from prometheus_client import (
     ProcessCollector,
 )
 
+from streams.metrics import DefinitionMetrics
+
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
@@ -82,6 +84,21 @@ class ServiceMetrics:
             "anabranch_kafka_produce_failures_total",
             "Batches that Kafka refused for good, by the error's name.",
             ["error"],
+            registry=self.registry,
+        )
+        self.definitions = DefinitionMetrics(self.registry)
+        self.definition_changes = Counter(
+            "anabranch_definition_changes_total",
+            "Changes of definitions asked for: made (won), refused for another that was quicker "
+            "(conflict), for their content (refused), for want of Kafka and not written "
+            "(unavailable), and sent without an answer in time (unknown).",
+            ["outcome"],
+            registry=self.registry,
+        )
+        self.definition_copies = Counter(
+            "anabranch_definition_copies_total",
+            "Copies of a winner written behind a record that lost or cannot be read, so that "
+            "compaction keeps the winner.",
             registry=self.registry,
         )
         self.ready = Gauge(

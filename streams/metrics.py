@@ -12,9 +12,51 @@ from prometheus_client import (
     ProcessCollector,
 )
 
+from anabranch.definition_records import Outcome
+
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _ROWS = (1, 10, 100, 1_000, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000)
 _AGES = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 10.0, 30.0, 60.0, 300.0, 3600.0)
+
+
+class DefinitionMetrics:
+    """Of a reader of the definition log, in whatever process."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.records = Counter(
+            "anabranch_definition_records_total",
+            "Records of the definition log, each once: changes (won), changes that came second "
+            "(lost), copies (repeated), and what is no definition and was skipped (unreadable).",
+            ["outcome"],
+            registry=registry,
+        )
+        self.documents = Gauge(
+            "anabranch_definition_documents",
+            "Definitions held: experiments and what they rest on, deleted ones among them.",
+            registry=registry,
+        )
+        self.revision = Gauge(
+            "anabranch_definition_revision",
+            "The offset behind the last record that was read; equal in all processes.",
+            registry=registry,
+        )
+        self.stale_seconds = Gauge(
+            "anabranch_definition_stale_seconds",
+            "How long ago the definitions held were known to be the newest; 0 while they are.",
+            registry=registry,
+        )
+        self.snapshot_failures = Counter(
+            "anabranch_definition_snapshot_failures_total",
+            "Times that the snapshot of the definitions on disk could not be written or read.",
+            registry=registry,
+        )
+        self.logs_made_anew = Counter(
+            "anabranch_definition_logs_made_anew_total",
+            "Times that the log ended before what had been read of it, and was read as a new one.",
+            registry=registry,
+        )
+        for outcome in Outcome:
+            self.records.labels(outcome)
 
 
 class WorkerMetrics:
@@ -186,6 +228,7 @@ class WorkerMetrics:
             "When the last self-check ended, in seconds since 1970.",
             registry=registry,
         )
+        self.definitions = DefinitionMetrics(registry)
 
     def inserted(self, table: str, rows: int, seconds: float) -> None:
         self.insert_seconds.labels(table).observe(seconds)
