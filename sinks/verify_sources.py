@@ -234,7 +234,7 @@ def unit_exposures(frontier: Frontier | None, chosen: str = "1") -> str:
 
 
 def second(at: datetime) -> str:
-    """A literal of milliseconds: against one of whole seconds, ClickHouse 26.9 takes `ts < 12:00:00`
-    for `ts <= 11:59:59` where it reads its indexes, and leaves out what lies between.
+    """A literal of milliseconds: against one of whole seconds, ClickHouse 26.9 reads its indexes
+    with `ts <= 11:59:59` for `ts < 12:00:00`, and leaves out what lies between.
     """
     return f"toDateTime64({int(at.timestamp())}, 3, 'UTC')"
