@@ -8,8 +8,12 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
+from anabranch.events import AuditEntry
 from schemas.releases import releases
+from schemas.topics import AUDIT
 from service.access import Access, Role
+from service.audit import Audit, AuditTopic
+from service.audit_routes import audit_routes
 from service.bodies import BodyLimitMiddleware
 from service.clickhouse_probe import ClickHouseProbe
 from service.docs import add_document, docs_routes
@@ -20,12 +24,14 @@ from service.health import Readiness, health_routes
 from service.kafka_link import KafkaLink
 from service.metrics import ServiceMetrics
 from service.problems import add_problem_handlers
+from service.rate_limits import RateLimits
 from service.registry import answer_registry_error, registry_routes
 from service.requests import RequestMiddleware
 from service.schema_catalogue import Catalogue, RegistryError
 from service.schema_ids import SchemaIds
 from service.settings import Settings
 from service.stats import Ingestion, stats_routes
+from sinks.audit_log import AuditLog
 from sinks.figures import IngestionFigures
 from streams.log_ends import LogEnds
 
@@ -44,19 +50,26 @@ Streaming experimentation: events go in, trusted reports come out.
 def create_app(settings: Settings, keys: Mapping[Role, str] | None) -> FastAPI:
     """Everything is made here and nothing is started: no socket, no task, no file."""
     metrics = ServiceMetrics()
-    access = Access(keys, metrics)
     catalogue = Catalogue(releases())
     link = KafkaLink(settings.kafka)
     log = EventLog(link, metrics, max_in_flight=settings.service.max_events_in_flight)
-    ids = SchemaIds(ACCEPTED.values(), catalogue, settings)
+    ids = SchemaIds((*ACCEPTED.values(), AuditEntry), catalogue, settings)
+    audit_topic = AuditTopic(log, ids, settings.service.produce_timeout_seconds)
+    audit_log = AuditLog(settings.clickhouse)
+    audit = Audit(audit_topic.write, audit_log.heads, metrics, settings.limits)
+    limits = RateLimits(settings.limits, metrics)
+    access = Access(keys, metrics, limits=limits, audit=audit)
     clickhouse = ClickHouseProbe(settings.clickhouse)
     ingestion = Ingestion(IngestionFigures(settings.clickhouse), LogEnds(settings.kafka))
     readiness = Readiness(
         {
             "kafka": link.check,
-            "topics": lambda: link.check_topics([event.TOPIC for event in ACCEPTED.values()]),
+            "topics": lambda: link.check_topics(
+                [*(e.TOPIC for e in ACCEPTED.values()), AUDIT.name]
+            ),
             "schemas": ids.check,
             "clickhouse": clickhouse.check,
+            "audit": audit.check,
         },
         metrics,
     )
@@ -65,14 +78,17 @@ def create_app(settings: Settings, keys: Mapping[Role, str] | None) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         link.start()
         readiness.start()
+        audit.start()
         try:
             yield
         finally:
             await readiness.stop()
+            await audit.stop(flush_seconds=settings.service.shutdown_timeout_seconds)
             await link.stop(flush_seconds=settings.service.shutdown_timeout_seconds)
             await log.stop()
             await clickhouse.close()
             await ingestion.close()
+            await audit_log.close()
 
     app = FastAPI(
         title="Anabranch",
@@ -88,6 +104,7 @@ def create_app(settings: Settings, keys: Mapping[Role, str] | None) -> FastAPI:
     for router in (
         event_routes(access, intake),
         stats_routes(access, ingestion),
+        audit_routes(access, audit_log),
         health_routes(access, readiness, metrics),
         registry_routes(access, catalogue),
         docs_routes(access),
