@@ -74,10 +74,19 @@ def needs(
 class Refusal(Exception):  # noqa: N818  # an answer, not a failure
     """A token that is understood and not accepted; the reason is a label of a metric."""
 
-    def __init__(self, reason: str, detail: str, *, kind: Kind = Kind.UNAUTHENTICATED) -> None:
+    def __init__(
+        self,
+        reason: str,
+        detail: str,
+        *,
+        kind: Kind = Kind.UNAUTHENTICATED,
+        actor: str | None = None,
+    ) -> None:
         super().__init__(detail)
         self.reason = reason
         self.kind = kind
+        self.actor = actor
+        """Whose token it is, where that is proven."""
 
 
 class Tokens(Protocol):
@@ -210,7 +219,7 @@ class Access:
                 try:
                     return await kind.caller(token)
                 except Refusal as refusal:
-                    self._refuse(request, refusal.reason, permission)
+                    self._refuse(request, refusal.reason, permission, actor=refusal.actor)
                     if refusal.kind is Kind.UNAUTHENTICATED:
                         raise _unauthenticated(str(refusal)) from refusal
                     raise Problem(refusal.kind, str(refusal)) from refusal
@@ -235,18 +244,24 @@ class Access:
         return Problem(Kind.FORBIDDEN, detail)
 
     def _refuse(
-        self, request: Request, reason: str, permission: Permission, caller: Caller | None = None
+        self,
+        request: Request,
+        reason: str,
+        permission: Permission,
+        caller: Caller | None = None,
+        actor: str | None = None,
     ) -> None:
+        actor = caller.actor if caller else actor
         self._denied.labels(reason).inc()
         logger.warning(
             "denied",
             reason=reason,
             needs=permission.value,
             role=caller.role.value if caller else None,
-            actor=caller.actor if caller else None,
+            actor=actor,
         )
         if self._audit is not None:
-            self._audit.denied(request, reason, permission.value, caller)
+            self._audit.denied(request, reason, permission.value, actor, caller)
 
 
 def _prefixes(caller: Caller) -> str:

@@ -141,7 +141,9 @@ class Audit:
             async with asyncio.timeout(_WAIT_SECONDS):
                 await waiting.stored.wait()
 
-    def denied(self, request: Request, reason: str, needed: str, caller: Caller | None) -> None:
+    def denied(
+        self, request: Request, reason: str, needed: str, actor: str | None, caller: Caller | None
+    ) -> None:
         """An attempt that was refused. Nobody fills the log: so many a minute of each source."""
         address = request.client.host if request.client else "unknown"
         source = caller.id if caller else f"address:{address}"
@@ -162,8 +164,7 @@ class Audit:
         }
         path = str(request.scope["path"])
         request_id = str(request.scope.get("request_id") or "")
-        actor = caller.actor if caller else "unknown"
-        self._add(_entry(actor, DENIED, path or "/", None, what, request_id, ""))
+        self._add(_entry(actor or "unknown", DENIED, path or "/", None, what, request_id, ""))
 
     def _add(self, entry: AuditEntry) -> _Waiting:
         waiting = _Waiting(entry)

@@ -52,6 +52,13 @@ class Kind(_Kind, Enum):
         "The path exists, the method does not",
         "The Allow header lists the methods that do.",
     )
+    KEY_CONFLICT = _Kind(
+        "key-conflict",
+        409,
+        "The keys there are stand in the way",
+        "A name is taken, a key is revoked already, or there are too many. The detail says which "
+        "and what to do.",
+    )
     BODY_TOO_LARGE = _Kind(
         "body-too-large",
         413,
