@@ -39,9 +39,9 @@ class Target:
                 method, f"{url}{path}", headers=headers, timeout=_TIMEOUT_SECONDS, **request
             )
         except (httpx.HTTPError, httpx.InvalidURL) as error:
+            why = str(error) or type(error).__name__
             raise CommandError(
-                f"the service at {url} does not answer: {str(error) or type(error).__name__}; start it, "
-                "or name another with --url"
+                f"the service at {url} does not answer: {why}; start it, or name another with --url"
             ) from error
         if answer.is_error:
             raise CommandError(_said(answer))
