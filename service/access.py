@@ -8,18 +8,17 @@ Deny by default: a route that declares no permission cannot even be made.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import hmac
 import secrets
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import structlog
 from fastapi import APIRouter, Request, Response
 from fastapi.routing import APIRoute
 
-from service.audit import Audit
+from service.audit import KEY_IN_PATH, Audit
 from service.callers import ANYONE, Caller, actor_of, caller_of, set_caller
 from service.loopback import is_loopback
 from service.metrics import ServiceMetrics
@@ -28,13 +27,13 @@ from service.rate_limits import RateLimits
 from service.requests import RATE_HEADERS
 from service.role_keys import load_keys
 from service.roles import ABOUT_EXPERIMENTS, PERMISSIONS, Permission, Role
+from service.tokens import Accounts, MadeKeys, Refusal, presented
 
 __all__ = [
     "CHECKED_WITHIN",
     "PERMISSIONS",
     "Access",
     "Permission",
-    "Refusal",
     "Role",
     "actor_of",
     "caller_of",
@@ -71,34 +70,6 @@ def needs(
     return declare
 
 
-class Refusal(Exception):  # noqa: N818  # an answer, not a failure
-    """A token that is understood and not accepted; the reason is a label of a metric."""
-
-    def __init__(
-        self,
-        reason: str,
-        detail: str,
-        *,
-        kind: Kind = Kind.UNAUTHENTICATED,
-        actor: str | None = None,
-    ) -> None:
-        super().__init__(detail)
-        self.reason = reason
-        self.kind = kind
-        self.actor = actor
-        """Whose token it is, where that is proven."""
-
-
-class Tokens(Protocol):
-    """One kind of token beside the keys of the credentials file."""
-
-    def knows(self, token: str) -> bool:
-        """By its form alone."""
-
-    async def caller(self, token: str) -> Caller:
-        """Raises Refusal, or a Problem where it cannot be decided now."""
-
-
 class Access:
     """The keys of this process, held as keyed hashes; without any (`None`) everyone is an admin."""
 
@@ -107,14 +78,16 @@ class Access:
         keys: Mapping[Role, str] | None,
         metrics: ServiceMetrics,
         *,
-        tokens: tuple[Tokens, ...] = (),
+        made_keys: MadeKeys | None = None,
+        people: Accounts | None = None,
         limits: RateLimits | None = None,
         audit: Audit | None = None,
     ) -> None:
         self._salt = secrets.token_bytes(32)
         self._roles = None if keys is None else [(self._hash(k), role) for role, k in keys.items()]
         self._callers = {role: Caller.of_role(role) for role in Role}
-        self._tokens = tokens
+        self._made_keys = made_keys
+        self._people = people
         self._limits = limits
         self._audit = audit
         self._denied = metrics.denied
@@ -158,10 +131,42 @@ class Access:
         if permission is Permission.PUBLIC:
             return
         if self._roles is None:
-            _refuse_rebinding(request)
-            set_caller(request, ANYONE)
+            self._let_anyone_in(request)
             return
-        caller = await self._identified(request, permission)
+        token = presented(request.headers.get("authorization", ""))
+        if token is None:
+            self._refuse(request, "no_key", permission)
+            raise _unauthenticated("this needs a key; send `Authorization: Bearer <key>`")
+        try:
+            if self._people is not None and self._people.knows(token):
+                role = self._role_of(token)  # whose key may have the form of a token by chance
+                caller = self._callers[role] if role else await self._people.caller(token)
+            else:
+                caller = self._owner(token)
+        except Refusal as refusal:
+            raise self._refused(request, permission, refusal) from refusal
+        self._let_in(request, caller, permission, parameter)
+
+    def check_key(self, request: Request, key: str, permission: Permission) -> None:
+        """For a route that is public by itself and has the key in its path, as some SDKs send it.
+        The path is then kept out of logs."""
+        request.scope[KEY_IN_PATH] = True
+        if self._roles is None:
+            self._let_anyone_in(request)
+            return
+        try:
+            caller = self._owner(key)
+        except Refusal as refusal:
+            raise self._refused(request, permission, refusal) from refusal
+        self._let_in(request, caller, permission, None)
+
+    def _let_anyone_in(self, request: Request) -> None:
+        _refuse_rebinding(request)
+        set_caller(request, ANYONE)
+
+    def _let_in(
+        self, request: Request, caller: Caller, permission: Permission, parameter: str | None
+    ) -> None:
         set_caller(request, caller)
         if self._limits is not None:
             taken, headers = self._limits.take(caller)
@@ -206,25 +211,19 @@ class Access:
             raise self._forbidden(request, "experiment", permission, detail)
         return True
 
-    async def _identified(self, request: Request, permission: Permission) -> Caller:
-        token = _presented_key(request.headers.get("authorization", ""))
-        if token is None:
-            self._refuse(request, "no_key", permission)
-            raise _unauthenticated("this needs a key; send `Authorization: Bearer <key>`")
-        role = self._role_of(token)
+    def _owner(self, key: str) -> Caller:
+        role = self._role_of(key)
         if role is not None:
             return self._callers[role]
-        for kind in self._tokens:
-            if kind.knows(token):
-                try:
-                    return await kind.caller(token)
-                except Refusal as refusal:
-                    self._refuse(request, refusal.reason, permission, actor=refusal.actor)
-                    if refusal.kind is Kind.UNAUTHENTICATED:
-                        raise _unauthenticated(str(refusal)) from refusal
-                    raise Problem(refusal.kind, str(refusal)) from refusal
-        self._refuse(request, "unknown_key", permission)
-        raise _unauthenticated("the key is not one of this service")
+        if self._made_keys is not None and self._made_keys.knows(key):
+            return self._made_keys.caller(key)
+        raise Refusal("unknown_key", "the key is not one of this service")
+
+    def _refused(self, request: Request, permission: Permission, refusal: Refusal) -> Problem:
+        self._refuse(request, refusal.reason, permission, actor=refusal.actor)
+        if refusal.kind is Kind.UNAUTHENTICATED:
+            return _unauthenticated(str(refusal))
+        return Problem(refusal.kind, str(refusal))
 
     def _role_of(self, key: str) -> Role | None:
         presented = self._hash(key)
@@ -266,20 +265,6 @@ class Access:
 
 def _prefixes(caller: Caller) -> str:
     return ", ".join(f"{prefix}*" for prefix in caller.experiments or ())
-
-
-def _presented_key(authorization: str) -> str | None:
-    scheme, _, credentials = authorization.strip().partition(" ")
-    credentials = credentials.strip()
-    if scheme.lower() == "bearer":
-        return credentials or None
-    if scheme.lower() == "basic":  # for tools that know nothing else: the key is the password
-        try:
-            decoded = base64.b64decode(credentials, validate=True).decode("utf-8", "replace")
-        except ValueError:  # of characters that are not ASCII, too
-            return None
-        return decoded.partition(":")[2] or None
-    return None
 
 
 def _refuse_rebinding(request: Request) -> None:

@@ -16,10 +16,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 from anabranch.fields import now_ms
-from service.access import Refusal
 from service.callers import Caller
 from service.key_uses import UseCounts
 from service.roles import PERMISSIONS, Permission, Role
+from service.tokens import Refusal
 
 PREFIX = "ab_"
 KIND = "api_key"
@@ -139,7 +139,7 @@ class ApiKeys:
     def knows(self, token: str) -> bool:
         return token.startswith(PREFIX)
 
-    async def caller(self, token: str) -> Caller:
+    def caller(self, token: str) -> Caller:
         id_, _, secret = token.removeprefix(PREFIX).partition("_")
         known = self._known(id_)
         now = self._now()

@@ -76,8 +76,7 @@ def create_app(
     api_keys = None if documents is None else ApiKeys(documents, uses)
     signing_keys = SigningKeys(settings.oidc, metrics)
     people = People(settings.oidc, signing_keys)
-    tokens = (people,) if api_keys is None else (api_keys, people)
-    access = Access(keys, metrics, tokens=tokens, limits=limits, audit=audit)
+    access = Access(keys, metrics, made_keys=api_keys, people=people, limits=limits, audit=audit)
     clickhouse = ClickHouseProbe(settings.clickhouse)
     ingestion = Ingestion(IngestionFigures(settings.clickhouse), LogEnds(settings.kafka))
     readiness = Readiness(

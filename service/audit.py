@@ -35,6 +35,8 @@ logger = structlog.get_logger("service.audit")
 __all__ = ["Audit", "AuditTopic", "actor_of"]
 
 DENIED = "access.denied"
+KEY_IN_PATH = "anabranch.key_in_path"
+"""Set in the scope of a request whose path must not be written."""
 _MOST_AT_ONCE = 50
 _WAIT_SECONDS = 2.0
 _HEADS_SECONDS = 3.0
@@ -162,9 +164,11 @@ class Audit:
             "address": address,
             "role": caller.role.value if caller else None,
         }
-        path = str(request.scope["path"])
+        path = request.scope["path"]
+        if request.scope.get(KEY_IN_PATH):
+            path = getattr(request.scope.get("route"), "path", "")
         request_id = str(request.scope.get("request_id") or "")
-        self._add(_entry(actor or "unknown", DENIED, path or "/", None, what, request_id, ""))
+        self._add(_entry(actor or "unknown", DENIED, path, None, what, request_id, ""))
 
     def _add(self, entry: AuditEntry) -> _Waiting:
         waiting = _Waiting(entry)
@@ -231,7 +235,7 @@ def _entry(
         ts=now,
         actor=line(actor, 256) or "unknown",
         action=action,
-        target=line(target, 256) or "-",
+        target=line(target, 256) or "/",
         before=state_text(before),
         after=state_text(after),
         request_id=line(request_id, 256),

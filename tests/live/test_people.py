@@ -36,7 +36,7 @@ class House:
             issuer=issuer.url, audience=AUDIENCE, refetch_seconds=10, keys_seconds=600, **settings
         )
         self.signing = SigningKeys(oidc, self.metrics, clock=lambda: self.now)
-        access = Access(KEYS, self.metrics, tokens=(People(oidc, self.signing),))
+        access = Access(KEYS, self.metrics, people=People(oidc, self.signing))
         router = access.router()
         for permission in Permission:
 

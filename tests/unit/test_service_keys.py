@@ -66,7 +66,7 @@ class House:
         access = Access(
             KEYS,
             self.metrics,
-            tokens=(self.keys,),
+            made_keys=self.keys,
             limits=RateLimits(LimitSettings(), self.metrics),
             audit=self.audit,
         )
@@ -92,6 +92,12 @@ class House:
         @needs(Permission.EVALUATE, experiment=CHECKED_WITHIN)
         async def assign(request: Request, experiment: str) -> str:
             access.may(request, Permission.EVALUATE, experiment)
+            return actor_of(request)
+
+        @router.get("/features/{client_key}")
+        @needs(Permission.PUBLIC)
+        async def features(request: Request, client_key: str) -> str:
+            access.check_key(request, client_key, Permission.EVALUATE)
             return actor_of(request)
 
         app = FastAPI()
@@ -330,6 +336,19 @@ async def test_denied_attempt_with_a_revoked_key_names_the_key(house: House) -> 
     denied = house.written[-1]
     assert (denied.actor, denied.action, denied.target) == ("ci", "access.denied", "/view")
     assert json.loads(denied.after or "")["reason"] == "revoked_key"
+
+
+async def test_key_in_the_path_is_held_to_the_same_and_never_written(house: House) -> None:
+    made = await house.make(role="evaluate")
+    answer = await house.http.get(f"/features/{made['key']}")
+    assert (answer.status_code, answer.json()) == (200, "ci")
+    assert (await house.http.get(f"/features/{KEYS[Role.EVALUATE]}")).json() == "evaluate"
+    assert (await house.http.get("/features/unknown")).status_code == 401
+    assert (await house.http.get(f"/features/{KEYS[Role.VIEWER]}")).status_code == 403
+    await house.audit.stop(flush_seconds=1)
+    assert [e.target for e in house.written if e.action == "access.denied"] == [
+        "/features/{client_key}"
+    ] * 2
 
 
 async def test_last_use_shows_before_and_after_it_was_stored(house: House) -> None:
