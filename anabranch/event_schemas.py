@@ -878,6 +878,40 @@ AUDIT = r"""{
       "maxLength": 2000,
       "multiline": true,
       "optional": true
+    },
+    {
+      "name": "chain",
+      "type": "string",
+      "default": "",
+      "doc": "The chain that the entry is a link of: one for each life of a process that writes entries.",
+      "maxLength": 64,
+      "optional": true,
+      "example": "3d4be2c1a5f7409e"
+    },
+    {
+      "name": "sequence",
+      "type": "long",
+      "default": 0,
+      "doc": "The entry's place in its chain, from 1 on without a gap; a count.",
+      "minimum": 0,
+      "maximum": 9007199254740991,
+      "example": 1
+    },
+    {
+      "name": "previous_hash",
+      "type": "string",
+      "default": "",
+      "doc": "The hash of the entry before it in its chain; empty in the first.",
+      "maxLength": 64,
+      "optional": true
+    },
+    {
+      "name": "hash",
+      "type": "string",
+      "default": "",
+      "doc": "SHA-256, in hexadecimal, of all other fields that are not empty, as canonical JSON.",
+      "maxLength": 64,
+      "optional": true
     }
   ]
 }"""

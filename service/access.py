@@ -1,68 +1,70 @@
-"""Who may do what: five roles, a permission on every route, keys from the credentials file.
+"""Who may do what: a permission on every route, and who it is that asks.
+
+Keys of the credentials file (one a role), keys that were made over the API (service/api_keys.py),
+and people (service/people.py).
 
 Deny by default: a route that declares no permission cannot even be made.
 """
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import hmac
-import ipaddress
 import secrets
 from collections.abc import Callable, Coroutine, Mapping
-from enum import StrEnum
 from typing import Any, TypeVar
 
 import structlog
 from fastapi import APIRouter, Request, Response
 from fastapi.routing import APIRoute
 
-from service.errors import CommandError
+from service.audit import KEY_IN_PATH, Audit
+from service.callers import ANYONE, Caller, actor_of, caller_of, set_caller
+from service.loopback import is_loopback
 from service.metrics import ServiceMetrics
-from service.problems import Kind, Problem
-from service.settings import Settings, read_credentials
+from service.problems import Kind, Problem, shortened
+from service.rate_limits import RateLimits
+from service.requests import RATE_HEADERS
+from service.role_keys import load_keys
+from service.roles import ABOUT_EXPERIMENTS, PERMISSIONS, Permission, Role
+from service.tokens import Accounts, MadeKeys, Refusal, presented
+
+__all__ = [
+    "CHECKED_WITHIN",
+    "PERMISSIONS",
+    "Access",
+    "Permission",
+    "Role",
+    "actor_of",
+    "caller_of",
+    "is_loopback",
+    "load_keys",
+    "needs",
+]
 
 logger = structlog.get_logger("service.access")
 
-SHORTEST_KEY = 16
+CHECKED_WITHIN = "(checked within)"
+"""Instead of a path parameter: the endpoint calls `may` for each experiment it is about."""
+_EXPERIMENT_PATH = "/v1/experiments/{key}"
 _OPENAPI_SECURITY: list[dict[str, list[str]]] = [{"key": []}, {"basic": []}]
-
-
-class Permission(StrEnum):
-    PUBLIC = "public"  # no key: what says nothing of anyone's experiments
-    EMIT = "emit"  # write events
-    EVALUATE = "evaluate"  # ask for assignments
-    VIEW = "view"  # read experiments, reports and figures
-    EXPERIMENT = "experiment"  # make, start and stop experiments
-    ADMINISTER = "administer"  # everything that is left
-
-
-class Role(StrEnum):
-    VIEWER = "viewer"
-    EXPERIMENTER = "experimenter"
-    ADMIN = "admin"
-    EMIT = "emit"
-    EVALUATE = "evaluate"
-
-
-# An experimenter may not emit: whoever decides on an experiment should not write its numbers.
-PERMISSIONS: Mapping[Role, frozenset[Permission]] = {
-    Role.VIEWER: frozenset({Permission.VIEW}),
-    Role.EXPERIMENTER: frozenset({Permission.VIEW, Permission.EXPERIMENT, Permission.EVALUATE}),
-    Role.ADMIN: frozenset(Permission) - {Permission.PUBLIC},
-    Role.EMIT: frozenset({Permission.EMIT}),
-    Role.EVALUATE: frozenset({Permission.EVALUATE}),
-}
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
 
-def needs(permission: Permission) -> Callable[[Endpoint], Endpoint]:
-    """Declares what a caller needs for this endpoint; stands below the route's decorator."""
+def needs(
+    permission: Permission, *, experiment: str | None = None
+) -> Callable[[Endpoint], Endpoint]:
+    """Declares what a caller needs for this endpoint; stands below the route's decorator.
+
+    `experiment` is the path parameter with the key of the experiment it is about (found by itself
+    below /v1/experiments/{key}), or CHECKED_WITHIN. A key that is limited to some experiments is
+    refused where neither is known.
+    """
 
     def declare(endpoint: Endpoint) -> Endpoint:
         endpoint.__dict__["permission"] = permission
+        endpoint.__dict__["experiment"] = experiment
         return endpoint
 
     return declare
@@ -71,9 +73,23 @@ def needs(permission: Permission) -> Callable[[Endpoint], Endpoint]:
 class Access:
     """The keys of this process, held as keyed hashes; without any (`None`) everyone is an admin."""
 
-    def __init__(self, keys: Mapping[Role, str] | None, metrics: ServiceMetrics) -> None:
+    def __init__(
+        self,
+        keys: Mapping[Role, str] | None,
+        metrics: ServiceMetrics,
+        *,
+        made_keys: MadeKeys | None = None,
+        people: Accounts | None = None,
+        limits: RateLimits | None = None,
+        audit: Audit | None = None,
+    ) -> None:
         self._salt = secrets.token_bytes(32)
         self._roles = None if keys is None else [(self._hash(k), role) for role, k in keys.items()]
+        self._callers = {role: Caller.of_role(role) for role in Role}
+        self._made_keys = made_keys
+        self._people = people
+        self._limits = limits
+        self._audit = audit
         self._denied = metrics.denied
 
     def router(self, **options: Any) -> APIRouter:
@@ -86,6 +102,9 @@ class Access:
                 if not isinstance(declared, Permission):
                     raise TypeError(f"the route {path} declares no permission: add @needs(...)")
                 self.permission: Permission = declared
+                self.experiment: str | None = getattr(endpoint, "experiment", None)
+                if self.experiment is None and path.startswith(_EXPERIMENT_PATH):
+                    self.experiment = "key"
                 if declared is not Permission.PUBLIC:
                     details["openapi_extra"] = {
                         "security": _OPENAPI_SECURITY,
@@ -98,33 +117,113 @@ class Access:
 
                 async def guarded(request: Request) -> Response:
                     # Before the body is read: a stranger's megabytes are not worth parsing.
-                    access.check(request, self.permission)
+                    await access.admit(request, self.permission, self.experiment)
                     return await handle(request)
 
                 return guarded
 
         return APIRouter(route_class=GuardedRoute, **options)
 
-    def check(self, request: Request, permission: Permission) -> None:
+    async def admit(
+        self, request: Request, permission: Permission, parameter: str | None = None
+    ) -> None:
+        """Finds out who it is, and lets in or raises a Problem."""
         if permission is Permission.PUBLIC:
             return
         if self._roles is None:
-            _refuse_rebinding(request)
+            self._let_anyone_in(request)
             return
-        key = _presented_key(request.headers.get("authorization", ""))
-        if key is None:
-            self._refuse("no_key", permission)
+        token = presented(request.headers.get("authorization", ""))
+        if token is None:
+            self._refuse(request, "no_key", permission)
             raise _unauthenticated("this needs a key; send `Authorization: Bearer <key>`")
-        role = self._role_of(key)
-        if role is None:
-            self._refuse("unknown_key", permission)
-            raise _unauthenticated("the key is not one of this service")
-        if permission not in PERMISSIONS[role]:
-            self._refuse("role", permission, role)
-            able = " or ".join(r.value for r in Role if permission in PERMISSIONS[r])
-            raise Problem(
-                Kind.FORBIDDEN, f"this needs a key of the role {able}; yours is {role.value}"
+        try:
+            if self._people is not None and self._people.knows(token):
+                role = self._role_of(token)  # whose key may have the form of a token by chance
+                caller = self._callers[role] if role else await self._people.caller(token)
+            else:
+                caller = self._owner(token)
+        except Refusal as refusal:
+            raise self._refused(request, permission, refusal) from refusal
+        self._let_in(request, caller, permission, parameter)
+
+    def check_key(self, request: Request, key: str, permission: Permission) -> None:
+        """For a route that is public by itself and has the key in its path, as some SDKs send it.
+        The path is then kept out of logs."""
+        request.scope[KEY_IN_PATH] = True
+        if self._roles is None:
+            self._let_anyone_in(request)
+            return
+        try:
+            caller = self._owner(key)
+        except Refusal as refusal:
+            raise self._refused(request, permission, refusal) from refusal
+        self._let_in(request, caller, permission, None)
+
+    def _let_anyone_in(self, request: Request) -> None:
+        _refuse_rebinding(request)
+        set_caller(request, ANYONE)
+
+    def _let_in(
+        self, request: Request, caller: Caller, permission: Permission, parameter: str | None
+    ) -> None:
+        set_caller(request, caller)
+        if self._limits is not None:
+            taken, headers = self._limits.take(caller)
+            if not taken.allowed:
+                detail = f"more requests than a caller of the role {caller.role.value} may make"
+                raise Problem(Kind.RATE_LIMITED, detail, headers=headers)
+            request.scope[RATE_HEADERS] = headers
+        if parameter == CHECKED_WITHIN:
+            self.may(request, permission)
+        elif parameter is not None:
+            self.may(request, permission, request.path_params[parameter])
+        elif caller.experiments is not None and permission in ABOUT_EXPERIMENTS:
+            raise self._forbidden(
+                request,
+                "experiment",
+                permission,
+                f"this key is for the experiments {_prefixes(caller)} alone, and this is not about "
+                "one of them",
             )
+        else:
+            self.may(request, permission)
+
+    def may(self, request: Request, permission: Permission, experiment: str | None = None) -> bool:
+        """True, or a Problem is raised: forgetting to look at the answer lets nobody in.
+
+        For what an endpoint finds only in the body: another permission, the key of an experiment.
+        """
+        caller = caller_of(request)
+        if permission not in PERMISSIONS[caller.role]:
+            able = " or ".join(r.value for r in Role if permission in PERMISSIONS[r])
+            detail = f"this needs a key of the role {able}; yours is {caller.role.value}"
+            raise self._forbidden(request, "role", permission, detail)
+        if permission not in caller.permissions:
+            had = ", ".join(sorted(p.value for p in caller.permissions))
+            detail = f"this needs the scope {permission.value}; this key has {had}"
+            raise self._forbidden(request, "scope", permission, detail)
+        if experiment is not None and not caller.covers(experiment):
+            detail = (
+                f"this key is for the experiments {_prefixes(caller)} alone, not for "
+                f"{shortened(experiment)!r}"
+            )
+            raise self._forbidden(request, "experiment", permission, detail)
+        return True
+
+    def _owner(self, key: str) -> Caller:
+        role = self._role_of(key)
+        if role is not None:
+            return self._callers[role]
+        if self._made_keys is not None and self._made_keys.knows(key):
+            return self._made_keys.caller(key)
+        raise Refusal("unknown_key", "the key is not one of this service")
+
+    def _refused(self, request: Request, permission: Permission, refusal: Refusal) -> Problem:
+        self._refuse(request, refusal.reason, permission, actor=refusal.actor)
+        if refusal.kind is Kind.UNAUTHENTICATED:
+            return _unauthenticated(str(refusal))
+        return Problem(refusal.kind, str(refusal))
 
     def _role_of(self, key: str) -> Role | None:
         presented = self._hash(key)
@@ -137,25 +236,35 @@ class Access:
     def _hash(self, key: str) -> bytes:
         return hashlib.blake2b(key.encode("utf-8", "replace"), key=self._salt).digest()
 
-    def _refuse(self, reason: str, permission: Permission, role: Role | None = None) -> None:
+    def _forbidden(
+        self, request: Request, reason: str, permission: Permission, detail: str
+    ) -> Problem:
+        self._refuse(request, reason, permission, caller_of(request))
+        return Problem(Kind.FORBIDDEN, detail)
+
+    def _refuse(
+        self,
+        request: Request,
+        reason: str,
+        permission: Permission,
+        caller: Caller | None = None,
+        actor: str | None = None,
+    ) -> None:
+        actor = caller.actor if caller else actor
         self._denied.labels(reason).inc()
         logger.warning(
-            "denied", reason=reason, needs=permission.value, role=role.value if role else None
+            "denied",
+            reason=reason,
+            needs=permission.value,
+            role=caller.role.value if caller else None,
+            actor=actor,
         )
+        if self._audit is not None:
+            self._audit.denied(request, reason, permission.value, actor, caller)
 
 
-def _presented_key(authorization: str) -> str | None:
-    scheme, _, credentials = authorization.strip().partition(" ")
-    credentials = credentials.strip()
-    if scheme.lower() == "bearer":
-        return credentials or None
-    if scheme.lower() == "basic":  # for tools that know nothing else: the key is the password
-        try:
-            decoded = base64.b64decode(credentials, validate=True).decode("utf-8", "replace")
-        except ValueError:  # of characters that are not ASCII, too
-            return None
-        return decoded.partition(":")[2] or None
-    return None
+def _prefixes(caller: Caller) -> str:
+    return ", ".join(f"{prefix}*" for prefix in caller.experiments or ())
 
 
 def _refuse_rebinding(request: Request) -> None:
@@ -171,46 +280,3 @@ def _unauthenticated(detail: str) -> Problem:
     return Problem(
         Kind.UNAUTHENTICATED, detail, headers={"WWW-Authenticate": 'Bearer realm="anabranch"'}
     )
-
-
-def load_keys(settings: Settings) -> Mapping[Role, str] | None:
-    """The keys, or None where the service is meant to be open; anything unclear stops the start."""
-    service = settings.service
-    if settings.credentials is not None:
-        return _checked_keys(read_credentials(settings.credentials), str(settings.credentials))
-    if not service.open_access:
-        raise CommandError(
-            "no keys: set ANABRANCH_CREDENTIALS to a JSON file with a key per role (`anabranch up` "
-            "makes one), or, on this machine alone, ANABRANCH_SERVICE__OPEN_ACCESS=true"
-        )
-    if not is_loopback(service.host):
-        raise CommandError(
-            f"ANABRANCH_SERVICE__OPEN_ACCESS=true serves without keys, and --host {service.host} "
-            "can be reached from elsewhere: use 127.0.0.1, or set ANABRANCH_CREDENTIALS"
-        )
-    return None
-
-
-def _checked_keys(credentials: Mapping[str, str], source: str) -> Mapping[Role, str]:
-    keys = {role: credentials[role.value] for role in Role if role.value in credentials}
-    if not keys:
-        roles = ", ".join(role.value for role in Role)
-        raise CommandError(f"{source} holds no key; name at least one of the roles {roles}")
-    for role, key in keys.items():
-        if len(key) < SHORTEST_KEY or not key.isascii() or not key.isprintable():
-            raise CommandError(
-                f"{source}: the key of {role.value} must have {SHORTEST_KEY} or more printable "
-                "ASCII characters"
-            )
-    if len(set(keys.values())) < len(keys):
-        raise CommandError(f"{source}: two roles have the same key; each needs its own")
-    return keys
-
-
-def is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

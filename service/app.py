@@ -8,8 +8,13 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
+from anabranch.events import AuditEntry
 from schemas.releases import releases
+from schemas.topics import AUDIT
 from service.access import Access, Role
+from service.api_keys import ApiKeys, DocumentLog
+from service.audit import Audit, AuditTopic
+from service.audit_routes import audit_routes
 from service.bodies import BodyLimitMiddleware
 from service.clickhouse_probe import ClickHouseProbe
 from service.docs import add_document, docs_routes
@@ -18,22 +23,32 @@ from service.event_reading import ACCEPTED
 from service.events import EventIntake, event_routes
 from service.health import Readiness, health_routes
 from service.kafka_link import KafkaLink
+from service.key_routes import key_routes
+from service.key_uses import UseCounts
 from service.metrics import ServiceMetrics
+from service.people import People
 from service.problems import add_problem_handlers
+from service.rate_limits import RateLimits
 from service.registry import answer_registry_error, registry_routes
 from service.requests import RequestMiddleware
 from service.schema_catalogue import Catalogue, RegistryError
 from service.schema_ids import SchemaIds
 from service.settings import Settings
+from service.signing_keys import SigningKeys
 from service.stats import Ingestion, stats_routes
+from sinks.audit_log import AuditLog
 from sinks.figures import IngestionFigures
+from sinks.key_uses import KeyUses
 from streams.log_ends import LogEnds
 
 DESCRIPTION = """
 Streaming experimentation: events go in, trusted reports come out.
 
 * **Keys.** Send `Authorization: Bearer <key>`. A key has one role: `viewer`, `experimenter`,
-  `admin`, `emit` or `evaluate`. Health, figures and the schema registry need none.
+  `admin`, `emit` or `evaluate`; `/v1/keys` makes more of them. People may send the token of their
+  identity provider instead. Health, figures and the schema registry need neither.
+* **Limits.** Each key and person may make so many requests a second; the headers `RateLimit-Policy`
+  and `RateLimit` tell them, and beyond them the answer is 429 with `Retry-After`.
 * **Errors** are problems as in RFC 9457, of the media type `application/problem+json`. Their
   `type` is a path of this service that explains it (`/problems`); `request_id` finds the log line.
 * **Schema registry.** `/subjects`, `/schemas`, `/compatibility`, `/config` and `/mode` are those
@@ -41,22 +56,38 @@ Streaming experimentation: events go in, trusted reports come out.
 """
 
 
-def create_app(settings: Settings, keys: Mapping[Role, str] | None) -> FastAPI:
-    """Everything is made here and nothing is started: no socket, no task, no file."""
+def create_app(
+    settings: Settings, keys: Mapping[Role, str] | None, *, documents: DocumentLog | None = None
+) -> FastAPI:
+    """Everything is made here and nothing is started: no socket, no task, no file.
+
+    Without `documents`, the definition log, there are no API keys but those of the file.
+    """
     metrics = ServiceMetrics()
-    access = Access(keys, metrics)
     catalogue = Catalogue(releases())
     link = KafkaLink(settings.kafka)
     log = EventLog(link, metrics, max_in_flight=settings.service.max_events_in_flight)
-    ids = SchemaIds(ACCEPTED.values(), catalogue, settings)
+    ids = SchemaIds((*ACCEPTED.values(), AuditEntry), catalogue, settings)
+    audit_topic = AuditTopic(log, ids, settings.service.produce_timeout_seconds)
+    audit_log = AuditLog(settings.clickhouse)
+    audit = Audit(audit_topic.write, audit_log.heads, metrics, settings.limits)
+    limits = RateLimits(settings.limits, metrics)
+    uses = UseCounts(KeyUses(settings.clickhouse), metrics)
+    api_keys = None if documents is None else ApiKeys(documents, uses)
+    signing_keys = SigningKeys(settings.oidc, metrics)
+    people = People(settings.oidc, signing_keys)
+    access = Access(keys, metrics, made_keys=api_keys, people=people, limits=limits, audit=audit)
     clickhouse = ClickHouseProbe(settings.clickhouse)
     ingestion = Ingestion(IngestionFigures(settings.clickhouse), LogEnds(settings.kafka))
     readiness = Readiness(
         {
             "kafka": link.check,
-            "topics": lambda: link.check_topics([event.TOPIC for event in ACCEPTED.values()]),
+            "topics": lambda: link.check_topics(
+                [*(e.TOPIC for e in ACCEPTED.values()), AUDIT.name]
+            ),
             "schemas": ids.check,
             "clickhouse": clickhouse.check,
+            "audit": audit.check,
         },
         metrics,
     )
@@ -65,14 +96,20 @@ def create_app(settings: Settings, keys: Mapping[Role, str] | None) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         link.start()
         readiness.start()
+        audit.start()
+        uses.start()
         try:
             yield
         finally:
             await readiness.stop()
+            await audit.stop(flush_seconds=settings.service.shutdown_timeout_seconds)
             await link.stop(flush_seconds=settings.service.shutdown_timeout_seconds)
             await log.stop()
             await clickhouse.close()
             await ingestion.close()
+            await audit_log.close()
+            await uses.stop()
+            await signing_keys.close()
 
     app = FastAPI(
         title="Anabranch",
@@ -85,9 +122,12 @@ def create_app(settings: Settings, keys: Mapping[Role, str] | None) -> FastAPI:
         redirect_slashes=False,
     )
     intake = EventIntake(log, ids, metrics, settings.service)
+    key_management = [] if api_keys is None else [key_routes(access, api_keys, uses, audit)]
     for router in (
         event_routes(access, intake),
         stats_routes(access, ingestion),
+        audit_routes(access, audit_log),
+        *key_management,
         health_routes(access, readiness, metrics),
         registry_routes(access, catalogue),
         docs_routes(access),

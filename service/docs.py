@@ -124,7 +124,11 @@ def add_document(app: FastAPI) -> None:
     def document() -> dict[str, Any]:
         if app.openapi_schema is None:
             make().setdefault("components", {})["securitySchemes"] = {
-                "key": {"type": "http", "scheme": "bearer", "description": "The key of a role."},
+                "key": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "A key, or the token of a person.",
+                },
                 "basic": {
                     "type": "http",
                     "scheme": "basic",

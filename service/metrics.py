@@ -46,7 +46,47 @@ class ServiceMetrics:
         )
         self.denied = Counter(
             "anabranch_http_denied_total",
-            "Requests refused for want of a key (no_key, unknown_key) or of a permission (role).",
+            "Requests refused for want of a key (no_key, unknown_key, expired_key, revoked_key, "
+            "bad_token, unknown_signer) or of a permission (role, scope, experiment).",
+            ["reason"],
+            registry=self.registry,
+        )
+        self.rate_limited = Counter(
+            "anabranch_http_rate_limited_total",
+            "Requests answered with 429, by the role of the key or person.",
+            ["role"],
+            registry=self.registry,
+        )
+        self.signing_keys_fetched = Counter(
+            "anabranch_oidc_key_fetches_total",
+            "Attempts to fetch the identity provider's public keys: ok or failed.",
+            ["result"],
+            registry=self.registry,
+        )
+        self.key_uses_failures = Counter(
+            "anabranch_key_uses_failures_total",
+            "Times that the last uses of API keys could not be stored; they wait for the next.",
+            registry=self.registry,
+        )
+        self.audit_entries = Counter(
+            "anabranch_audit_entries_total",
+            "Entries of the audit log that Kafka stored (acks=all).",
+            registry=self.registry,
+        )
+        self.audit_waiting = Gauge(
+            "anabranch_audit_entries_waiting",
+            "Entries of the audit log that Kafka has not stored yet; they are sent until it has.",
+            registry=self.registry,
+        )
+        self.audit_failures = Counter(
+            "anabranch_audit_failures_total",
+            "Attempts to store entries of the audit log that failed and are made again.",
+            registry=self.registry,
+        )
+        self.audit_lost = Counter(
+            "anabranch_audit_entries_lost_total",
+            "Entries that were still waiting when the process ended, or (denied) that a limit left "
+            "out: lost at_stop, over_limit.",
             ["reason"],
             registry=self.registry,
         )

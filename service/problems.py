@@ -52,6 +52,13 @@ class Kind(_Kind, Enum):
         "The path exists, the method does not",
         "The Allow header lists the methods that do.",
     )
+    KEY_CONFLICT = _Kind(
+        "key-conflict",
+        409,
+        "The keys there are stand in the way",
+        "A name is taken, a key is revoked already, or there are too many. The detail says which "
+        "and what to do.",
+    )
     BODY_TOO_LARGE = _Kind(
         "body-too-large",
         413,
@@ -71,6 +78,13 @@ class Kind(_Kind, Enum):
         "The request does not make sense",
         "It can be read and something in it is wrong. The errors name each place.",
     )
+    RATE_LIMITED = _Kind(
+        "rate-limited",
+        429,
+        "Too many requests",
+        "Of this key or person. Nothing was done. Try again after Retry-After seconds; the headers "
+        "RateLimit and RateLimit-Policy of every answer tell what is left.",
+    )
     INTERNAL_ERROR = _Kind(
         "internal-error",
         500,
@@ -89,6 +103,14 @@ class Kind(_Kind, Enum):
         "Kafka did not store the events",
         "Not every event was stored, some may have been: send the same events again, with the same "
         "event_id each, after Retry-After seconds.",
+    )
+    IDENTITY_UNAVAILABLE = _Kind(
+        "identity-unavailable",
+        503,
+        "The identity provider did not answer",
+        "The token is signed with a key that is not known yet, and the issuer could not be asked "
+        "for it. Tokens signed with known keys, and API keys, go on. Try again after Retry-After "
+        "seconds.",
     )
     CLICKHOUSE_UNAVAILABLE = _Kind(
         "clickhouse-unavailable",

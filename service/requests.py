@@ -22,6 +22,8 @@ logger = structlog.get_logger("service.requests")
 # What a log line can safely repeat; anything else gets an id of ours.
 _SANE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+=-]{0,127}")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+RATE_HEADERS = "anabranch.rate_headers"
+"""Where a limited request carries the headers of its answer, whatever that will be."""
 _QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
 
 SECURITY_HEADERS = {
@@ -55,6 +57,8 @@ class RequestMiddleware:
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-Id"] = request_id
+                for name, value in scope.get(RATE_HEADERS, {}).items():
+                    headers[name] = value
                 for name, value in SECURITY_HEADERS.items():
                     headers.setdefault(name, value)
             await send(message)

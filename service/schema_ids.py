@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from anabranch.fields import Event
 from anabranch.registry import Registry, RegistryError
-from service.access import is_loopback
+from service.loopback import is_loopback
 from service.schema_catalogue import Catalogue
 from service.settings import Settings
 

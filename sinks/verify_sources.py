@@ -23,6 +23,7 @@ RAW_TABLES: Mapping[str, str] = {
     topics.EXPOSURES.name: "exposures",
     topics.INVITES.name: "invites",
     topics.OUTCOMES.name: "outcomes",
+    topics.AUDIT.name: "audit_log",
 }
 """By topic, the one with the most rows first."""
 

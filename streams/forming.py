@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from anabranch.fields import Event
 from analysis import windows
-from schemas.topics import EXPOSURES, INVITES, OUTCOMES, TURN_METRICS, TopicSpec
+from schemas.topics import AUDIT, EXPOSURES, INVITES, OUTCOMES, TURN_METRICS, TopicSpec
 from sinks.writer import Insert
 from streams.arrow_inserts import arrow_insert
 from streams.columns import Columns
@@ -72,6 +72,7 @@ PLANS = (
         ),
     ),
     Plan(OUTCOMES, "outcomes", (("metric_windows", windows.windows_of_outcomes),)),
+    Plan(AUDIT, "audit_log", ()),
 )
 
 

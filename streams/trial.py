@@ -7,7 +7,7 @@ from typing import Any
 
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
-from anabranch.events import EVENT_TYPES
+from anabranch.events import RECORD_TYPES
 from streams.columns import Columns
 from streams.forming import PLANS, Former
 from streams.ledger import Range
@@ -19,7 +19,7 @@ _LARGEST_BATCH = 1 << 30
 class Trial:
     def __init__(self, writer_schema: Callable[[int], str]) -> None:
         """`writer_schema` asks the registry for the schema of an id."""
-        kinds = {kind.TOPIC: kind for kind in EVENT_TYPES.values()}
+        kinds = {kind.TOPIC: kind for kind in RECORD_TYPES}
         self._formers = {
             plan.spec.name: Former(plan, kinds[plan.spec.name], Columns(plan.spec, writer_schema))
             for plan in PLANS

@@ -16,7 +16,7 @@ import structlog
 from aiokafka.errors import KafkaError
 from faust.types import TP
 
-from anabranch.events import EVENT_TYPES
+from anabranch.events import RECORD_TYPES
 from anabranch.fields import Event
 from anabranch.registry import Registry
 from anabranch.settings import KafkaSettings, RegistrySettings
@@ -247,4 +247,4 @@ async def _ended(task: asyncio.Future[Any]) -> None:
 
 
 def kind_of(topic: str) -> type[Event]:
-    return next(kind for kind in EVENT_TYPES.values() if topic == kind.TOPIC)
+    return next(kind for kind in RECORD_TYPES if topic == kind.TOPIC)

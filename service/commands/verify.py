@@ -16,7 +16,7 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from schemas.topics import EXPOSURES, INVITES, OUTCOMES, TURN_METRICS
+from schemas.topics import AUDIT, EXPOSURES, INVITES, OUTCOMES, TURN_METRICS
 from service.commands.tail import moment, printable
 from service.errors import CommandError
 from service.settings import DEFAULT_STATE, Settings, load_settings
@@ -26,7 +26,7 @@ from sinks.verify import verify as look_at_everything
 from streams.standing import read_standings
 from streams.topic_admin import TopicError
 
-_TOPICS = tuple(spec.name for spec in (EXPOSURES, TURN_METRICS, INVITES, OUTCOMES))
+_TOPICS = tuple(spec.name for spec in (EXPOSURES, TURN_METRICS, INVITES, OUTCOMES, AUDIT))
 
 
 def verify(

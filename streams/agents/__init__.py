@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
+from streams.agents.audit import audit
 from streams.agents.exposures import exposures
 from streams.agents.invites import invites
 from streams.agents.outcomes import outcomes
 from streams.agents.turn_metrics import turn_metrics
 
-AGENTS = (exposures, turn_metrics, invites, outcomes)
+AGENTS = (exposures, turn_metrics, invites, outcomes, audit)

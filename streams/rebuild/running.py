@@ -9,7 +9,7 @@ import secrets
 from datetime import datetime, timedelta
 from typing import Any
 
-from anabranch.events import EVENT_TYPES
+from anabranch.events import RECORD_TYPES
 from anabranch.registry import Registry
 from anabranch.settings import KafkaSettings, RegistrySettings
 from sinks.settings import ClickHouseSettings
@@ -61,7 +61,7 @@ class Rebuild:
         self._reading = LogReading(kafka, worker.group, check_crcs=worker.check_crcs)
         schemas = Registry(registry)
         self._plans = [plan.with_unit_sums(worker.unit_sums) for plan in PLANS]
-        kinds = {kind.TOPIC: kind for kind in EVENT_TYPES.values()}
+        kinds = {kind.TOPIC: kind for kind in RECORD_TYPES}
         self._formers = {
             plan.spec.name: Former(plan, kinds[plan.spec.name], Columns(plan.spec, schemas.schema))
             for plan in self._plans

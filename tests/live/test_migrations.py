@@ -28,7 +28,7 @@ VIEWS = {"metric_hours_view", "metric_days_view", "batch_totals_view"}
 TABLES = {
     *("exposures", "turn_metrics", "invites", "outcomes"),
     *("metric_windows", "metric_hours", "metric_days"),
-    *("unit_metrics", "unit_exposures", "invite_units"),
+    *("unit_metrics", "unit_exposures", "invite_units", "audit_log", "key_uses"),
     *("batches", "batch_totals", "restatements", "dead_letters", "dead_letter_marks"),
     *VIEWS,
 }

@@ -22,6 +22,7 @@ TABLES = {
     "turn_metrics": "turn_metric",
     "invites": "invite",
     "outcomes": "outcome",
+    "audit_log": "audit",
 }
 TEXT = "CREATE TABLE IF NOT EXISTS ${database}.a (b Int32) ENGINE = ${merge_tree} ORDER BY b;\n"
 COLUMN = re.compile(r"^    (?P<name>\w+) (?P<type>.+?) (DEFAULT .+ )?COMMENT '(?P<comment>[^']+)'")

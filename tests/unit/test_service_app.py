@@ -170,7 +170,7 @@ async def test_readiness_before_the_first_check_is_not_ready_by_name_and_reason(
     answer = await client.get("/readyz")
     assert answer.status_code == 503
     states = answer.json()["dependencies"]
-    assert set(states) == {"kafka", "topics", "schemas", "clickhouse"}
+    assert set(states) == {"kafka", "topics", "schemas", "clickhouse", "audit"}
     assert {state["reason"] for state in states.values()} == {"not checked yet"}
 
 

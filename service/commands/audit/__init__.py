@@ -1,0 +1,1 @@
+"""`anabranch audit ...`: the audit log from the command line."""

@@ -1,0 +1,1 @@
+"""`anabranch keys ...`: API keys from the command line, by way of the HTTP API."""
