@@ -13,6 +13,7 @@ CLICKHOUSE_PASSWORD = "ANABRANCH_CLICKHOUSE__PASSWORD"  # noqa: S105  # a variab
 REGISTRY = "ANABRANCH_REGISTRY__URL"
 CREDENTIALS = "ANABRANCH_CREDENTIALS"
 SERVICE_PORT = "ANABRANCH_SERVICE__PORT"
+DEFINITIONS = "ANABRANCH_DEFINITIONS__FOLDER"
 
 HOST = "127.0.0.1"
 
@@ -118,6 +119,7 @@ def variables(addresses: Addresses, credentials: Path, given: Mapping[str, str])
         REGISTRY: given.get(REGISTRY, addresses.service),
         SERVICE_PORT: addresses.service.rpartition(":")[2],
         CREDENTIALS: str(credentials),
+        DEFINITIONS: given.get(DEFINITIONS, str(credentials.parent / "definitions")),
     }
     if CLICKHOUSE in given and not {CLICKHOUSE_PASSWORD, CREDENTIALS} & given.keys():
         # The password in our own credentials file is that of our ClickHouse, not of theirs.

@@ -8,11 +8,12 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
-from anabranch.events import AuditEntry
+from anabranch.events import AuditEntry, ExperimentRecord
 from schemas.releases import releases
-from schemas.topics import AUDIT
+from schemas.topics import AUDIT, EXPERIMENTS
 from service.access import Access, Role
-from service.api_keys import ApiKeys, DocumentLog
+from service.api_keys import ApiKeys
+from service.assigning import Assigning
 from service.audit import Audit, AuditTopic
 from service.audit_routes import audit_routes
 from service.bodies import BodyLimitMiddleware
@@ -56,24 +57,20 @@ Streaming experimentation: events go in, trusted reports come out.
 """
 
 
-def create_app(
-    settings: Settings, keys: Mapping[Role, str] | None, *, documents: DocumentLog | None = None
-) -> FastAPI:
-    """Everything is made here and nothing is started: no socket, no task, no file.
-
-    Without `documents`, the definition log, there are no API keys but those of the file.
-    """
+def create_app(settings: Settings, keys: Mapping[Role, str] | None) -> FastAPI:
+    """Everything is made here and nothing is started: no socket, no task, no file."""
     metrics = ServiceMetrics()
     catalogue = Catalogue(releases())
     link = KafkaLink(settings.kafka)
     log = EventLog(link, metrics, max_in_flight=settings.service.max_events_in_flight)
-    ids = SchemaIds((*ACCEPTED.values(), AuditEntry), catalogue, settings)
+    ids = SchemaIds((*ACCEPTED.values(), AuditEntry, ExperimentRecord), catalogue, settings)
+    assigning = Assigning(settings, link, log, ids, metrics)
     audit_topic = AuditTopic(log, ids, settings.service.produce_timeout_seconds)
     audit_log = AuditLog(settings.clickhouse)
     audit = Audit(audit_topic.write, audit_log.heads, metrics, settings.limits)
     limits = RateLimits(settings.limits, metrics)
     uses = UseCounts(KeyUses(settings.clickhouse), metrics)
-    api_keys = None if documents is None else ApiKeys(documents, uses)
+    api_keys = ApiKeys(assigning.log, uses)
     signing_keys = SigningKeys(settings.oidc, metrics)
     people = People(settings.oidc, signing_keys)
     access = Access(keys, metrics, made_keys=api_keys, people=people, limits=limits, audit=audit)
@@ -83,11 +80,12 @@ def create_app(
         {
             "kafka": link.check,
             "topics": lambda: link.check_topics(
-                [*(e.TOPIC for e in ACCEPTED.values()), AUDIT.name]
+                [*(e.TOPIC for e in ACCEPTED.values()), AUDIT.name, EXPERIMENTS.name]
             ),
             "schemas": ids.check,
             "clickhouse": clickhouse.check,
             "audit": audit.check,
+            **assigning.checks,
         },
         metrics,
     )
@@ -98,10 +96,12 @@ def create_app(
         readiness.start()
         audit.start()
         uses.start()
+        await assigning.start()
         try:
             yield
         finally:
             await readiness.stop()
+            await assigning.stop()
             await audit.stop(flush_seconds=settings.service.shutdown_timeout_seconds)
             await link.stop(flush_seconds=settings.service.shutdown_timeout_seconds)
             await log.stop()
@@ -122,12 +122,12 @@ def create_app(
         redirect_slashes=False,
     )
     intake = EventIntake(log, ids, metrics, settings.service)
-    key_management = [] if api_keys is None else [key_routes(access, api_keys, uses, audit)]
     for router in (
         event_routes(access, intake),
         stats_routes(access, ingestion),
         audit_routes(access, audit_log),
-        *key_management,
+        key_routes(access, api_keys, uses, audit),
+        *assigning.routers(access),
         health_routes(access, readiness, metrics),
         registry_routes(access, catalogue),
         docs_routes(access),
@@ -139,4 +139,5 @@ def create_app(
     app.add_middleware(BodyLimitMiddleware, max_bytes=settings.service.max_body_bytes)
     app.add_middleware(RequestMiddleware, metrics=metrics)  # the last is the outermost
     add_document(app)
+    app.state.end_streams = assigning.end_streams
     return app

@@ -127,6 +127,36 @@ class ServiceMetrics:
             registry=self.registry,
         )
         self.definitions = DefinitionMetrics(self.registry)
+        self.assignments = Counter(
+            "anabranch_assignments_total",
+            "Decisions by the door they were asked at (http, ofrep) and by their reason.",
+            ["door", "reason"],
+            registry=self.registry,
+        )
+        self.exposures = Counter(
+            "anabranch_exposures_total",
+            "Exposures of decisions: stored by Kafka (stored), refused for what they hold "
+            "(refused), without room in the queue (no_room), left when the service ended "
+            "(lost_at_stop).",
+            ["outcome"],
+            registry=self.registry,
+        )
+        self.exposures_waiting = Gauge(
+            "anabranch_exposures_waiting",
+            "Exposures that Kafka has not stored yet.",
+            registry=self.registry,
+        )
+        self.streams_open = Gauge(
+            "anabranch_streams_open",
+            "Server-sent event streams that somebody reads.",
+            registry=self.registry,
+        )
+        self.phases = Counter(
+            "anabranch_phases_total",
+            "Phases of experiments: open (opened), or not yet, for a reason in the log (retried).",
+            ["outcome"],
+            registry=self.registry,
+        )
         self.definition_changes = Counter(
             "anabranch_definition_changes_total",
             "Changes of definitions asked for: made (won), refused for another that was quicker "

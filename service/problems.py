@@ -52,6 +52,13 @@ class Kind(_Kind, Enum):
         "The path exists, the method does not",
         "The Allow header lists the methods that do.",
     )
+    CONFLICT = _Kind(
+        "conflict",
+        409,
+        "Something else stands in the way",
+        "A change that came first, or the state that the thing is in. The detail says which and "
+        "what to do.",
+    )
     KEY_CONFLICT = _Kind(
         "key-conflict",
         409,
@@ -117,6 +124,13 @@ class Kind(_Kind, Enum):
         503,
         "ClickHouse did not answer",
         "Nothing is lost: events wait in Kafka. Try again after Retry-After seconds.",
+    )
+    DEFINITIONS_UNAVAILABLE = _Kind(
+        "definitions-unavailable",
+        503,
+        "The experiments are not known yet",
+        "The definition log could not be read since the service began, and no earlier copy is "
+        "there. Try again after Retry-After seconds; until then take your default.",
     )
     HTTP_ERROR = _Kind(
         "http-error", 400, "The request was refused", "The status says it all; see RFC 9110."

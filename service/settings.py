@@ -26,7 +26,7 @@ from anabranch.settings import EmitterSettings, KafkaSettings, RegistrySettings,
 from service.errors import CommandError
 from service.loopback import is_loopback
 from sinks.settings import ClickHouseSettings
-from streams.settings import WorkerSettings
+from streams.settings import DefinitionSettings, WorkerSettings
 
 PREFIX = "ANABRANCH_"
 DEFAULT_STATE = Path(".anabranch")
@@ -182,6 +182,7 @@ class Settings(BaseSettings):
     limits: LimitSettings = LimitSettings()
     oidc: OidcSettings = OidcSettings()
     topics: TopicSettings = TopicSettings()
+    definitions: DefinitionSettings = DefinitionSettings()
     worker: WorkerSettings = WorkerSettings()
     embedded: EmbeddedSettings = EmbeddedSettings()
     credentials: Path | None = Field(

@@ -55,6 +55,18 @@ class DefinitionMetrics:
             "Times that the log ended before what had been read of it, and was read as a new one.",
             registry=registry,
         )
+        self.unusable = Counter(
+            "anabranch_definitions_unusable_total",
+            "Versions of definitions that this process cannot use; the log says which and why.",
+            registry=registry,
+        )
+        self.invalid_params = Counter(
+            "anabranch_invalid_params_total",
+            "Parameters that are not passed on as they were written, each once for a version that "
+            "was read: clamped, unknown, mistyped, not_allowed, no_set.",
+            ["experiment", "reason"],
+            registry=registry,
+        )
         for outcome in Outcome:
             self.records.labels(outcome)
 

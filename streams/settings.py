@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field
 
 from anabranch.settings import Section
+
+
+class DefinitionSettings(Section):
+    folder: Path | None = Field(
+        None, description="Where a copy of the experiments is kept, for when Kafka is away."
+    )
 
 
 class WorkerSettings(Section):

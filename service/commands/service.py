@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import socket
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import structlog
 import uvicorn
@@ -44,9 +44,10 @@ def service(
     if keys is None:
         logger.warning("open access: every request may do everything", host=own.host)
     logger.info("listening", host=own.host, port=chosen)
-    server = uvicorn.Server(
+    app = create_app(settings, keys)
+    server = _Server(
         uvicorn.Config(
-            create_app(settings, keys),
+            app,
             http="httptools",
             ws="none",
             lifespan="on",
@@ -63,6 +64,14 @@ def service(
     for asked in (signal.SIGTERM, signal.SIGINT):
         signal.signal(asked, lambda *_: None)
     server.run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Streams end first: they are open requests, for which the end would wait."""
+        app: Any = self.config.app
+        app.state.end_streams()
+        await super().shutdown(sockets)
 
 
 def _listen(settings: Settings) -> socket.socket:
