@@ -152,9 +152,10 @@ class DefinitionRefresh:
         """Returns how long to wait before the next, in seconds."""
         try:
             snapshot = self._source.fetch(self._etag)
-            if snapshot is not None and not self._is_of_a_laggard(snapshot):
+            if snapshot is not None and self._is_of_a_laggard(snapshot):
+                snapshot = None
+            if snapshot is not None:
                 self._take(snapshot)
-                self._write_copy(snapshot)
         except SourceError as error:
             return self._failed(str(error))
         except Exception as error:
@@ -163,6 +164,7 @@ class DefinitionRefresh:
                 logger.exception("definitions could not be taken")
             return self._failed(f"definitions could not be taken: {type(error).__name__}: {error}")
         self._confirm()
+        self._keep_copy(snapshot)
         return self._wait_after_success()
 
     def _wait_after_success(self) -> float:
@@ -245,14 +247,16 @@ class DefinitionRefresh:
         self._failures_in_a_row = 0
         self._confirmed_at = time.monotonic() - age
         self._loaded.set()
-        if self._copy is None or age or self._copied_at + _CONFIRM_COPY_SECONDS > time.monotonic():
-            return
-        self._on_disk(self._copy.confirm)
 
-    def _write_copy(self, snapshot: Snapshot) -> None:
-        if self._copy is not None:
-            copy = self._copy
+    def _keep_copy(self, snapshot: Snapshot | None) -> None:
+        """Written when it is another one, and confirmed from time to time when it is not."""
+        copy, now = self._copy, time.monotonic()
+        if copy is None:
+            return
+        if snapshot is not None:
             self._on_disk(lambda: copy.write(snapshot.body))
+        elif self._copied_at + _CONFIRM_COPY_SECONDS < now:
+            self._on_disk(copy.confirm)
 
     def _on_disk(self, act: Callable[[], None]) -> None:
         self._copied_at = time.monotonic()

@@ -80,9 +80,9 @@ class DefinitionSet:
         made._plans = dict(self._plans)
         made.unusable = dict(self.unusable)
         made._members = self._members
-        if concerned := {key.split(":")[1] for key in changes if key.startswith("members:")}:
+        if concerned := [key.split(":")[1] for key in changes if key.startswith("members:")]:
             made._members = made._read_members()
-        for key in concerned | {key for key in changes if ":" not in key}:
+        for key in dict.fromkeys([*concerned, *(key for key in changes if ":" not in key)]):
             made._make(key)
         return made
 
@@ -208,12 +208,13 @@ class DefinitionSet:
         return Assignment(*of_plan, Reason.FAILED, "", detail, adjustments)
 
     def _make(self, key: str) -> None:
-        self._plans.pop(key, None)
         self.unusable.pop(key, None)
         document = self._documents.get(key)
         if document is None or document.status == Status.DELETED:
+            self._plans.pop(key, None)
             return
         try:
+            # A plan that is made again keeps its place: the order is that of the first ones.
             self._plans[key] = Plan(
                 Definition.model_validate(document.definition),
                 document.version,
@@ -222,6 +223,7 @@ class DefinitionSet:
                 self.members(key),
             )
         except ValueError as error:  # of pydantic, of a condition, of a status
+            self._plans.pop(key, None)
             self.unusable[key] = Unusable(document.version, _first_line(error))
 
     def _read_surroundings(self) -> Surroundings:
