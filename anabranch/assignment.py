@@ -135,7 +135,8 @@ def assign(
     except Exception as error:
         # Somebody's request path: the default, and what went wrong for whoever looks.
         detail = f"{type(error).__name__}: {error}"[:200]
-        reason, variation, params, adjustments = Reason.FAILED, plan.keys[0], {}, ()
+        reason, variation = Reason.FAILED, plan.keys[0]
+        params, adjustments = plan.params(0)
     return Assignment(
         plan.definition.key,
         plan.version,

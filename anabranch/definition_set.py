@@ -80,9 +80,9 @@ class DefinitionSet:
         made._plans = dict(self._plans)
         made.unusable = dict(self.unusable)
         made._members = self._members
-        if concerned := {key.split(":")[1] for key in changes if key.startswith("members:")}:
+        if concerned := [key.split(":")[1] for key in changes if key.startswith("members:")]:
             made._members = made._read_members()
-        for key in concerned | {key for key in changes if ":" not in key}:
+        for key in dict.fromkeys([*concerned, *(key for key in changes if ":" not in key)]):
             made._make(key)
         return made
 
@@ -117,7 +117,10 @@ class DefinitionSet:
         `away`: the sources that parameter sets cannot count on now.
         """
         moment = time.time() if at is None else at
-        return self._assign(experiment, units, attributes, moment, away, explain, _DEEPEST)
+        try:
+            return self._assign(experiment, units, attributes, moment, away, explain, _DEEPEST)
+        except Exception as error:
+            return self._failed(experiment, error)
 
     def running_at(self, at: float) -> list[str]:
         """Keys of the experiments that run then, by this clock."""
@@ -145,10 +148,14 @@ class DefinitionSet:
     ) -> list[Assignment]:
         """Of every experiment that runs."""
         moment = time.time() if at is None else at
-        return [
-            self._assign(key, units, attributes, moment, away, False, _DEEPEST)
-            for key in self.running_at(moment)
-        ]
+        found = []
+        for key in self.running_at(moment):
+            try:
+                one = self._assign(key, units, attributes, moment, away, False, _DEEPEST)
+            except Exception as error:
+                one = self._failed(key, error)
+            found.append(one)
+        return found
 
     def _assign(
         self,
@@ -163,15 +170,16 @@ class DefinitionSet:
         plan = self._plans.get(key)
         if plan is None:
             return self._without_plan(key, units)
-        definition = plan.definition
-        unit = _unit(definition.unit, units, attributes)
-        if definition.targeting and unit and definition.unit not in attributes:
-            attributes = {**attributes, definition.unit: unit}
+        unit = _unit(plan.unit, units, attributes)
+        if plan.targets_unit and unit and plan.unit not in attributes:
+            attributes = {**attributes, plan.unit: unit}
+        parent = _without_parents
+        if plan.definition.prerequisites:
 
-        def parent(other: str) -> Assignment:
-            if not depth:
-                raise RecursionError(f"prerequisites of {key} go round in circles")
-            return self._assign(other, units, attributes, at, (), False, depth - 1)
+            def parent(other: str) -> Assignment:
+                if not depth:
+                    raise RecursionError(f"prerequisites of {key} go round in circles")
+                return self._assign(other, units, attributes, at, (), False, depth - 1)
 
         held = plan.holdout_unit and _unit(plan.holdout_unit, units, attributes)
         return assign(
@@ -189,13 +197,24 @@ class DefinitionSet:
         reason = Reason.INVALID_DEFINITION
         return Assignment(key, unusable.version, "", _NOTHING, reason, unit, unusable.problem)
 
+    def _failed(self, key: object, error: Exception) -> Assignment:
+        """What was asked for is nothing that could be decided: not to be called an attribute."""
+        plan = self._plans.get(key) if isinstance(key, str) else None
+        detail = f"{type(error).__name__}: {error}"[:200]
+        if plan is None:
+            return Assignment(str(key)[:128], 0, "", _NOTHING, Reason.FAILED, "", detail)
+        params, adjustments = plan.params(0)
+        of_plan = (plan.definition.key, plan.version, plan.keys[0], params)
+        return Assignment(*of_plan, Reason.FAILED, "", detail, adjustments)
+
     def _make(self, key: str) -> None:
-        self._plans.pop(key, None)
         self.unusable.pop(key, None)
         document = self._documents.get(key)
         if document is None or document.status == Status.DELETED:
+            self._plans.pop(key, None)
             return
         try:
+            # A plan that is made again keeps its place: the order is that of the first ones.
             self._plans[key] = Plan(
                 Definition.model_validate(document.definition),
                 document.version,
@@ -204,6 +223,7 @@ class DefinitionSet:
                 self.members(key),
             )
         except ValueError as error:  # of pydantic, of a condition, of a status
+            self._plans.pop(key, None)
             self.unusable[key] = Unusable(document.version, _first_line(error))
 
     def _read_surroundings(self) -> Surroundings:
@@ -237,6 +257,10 @@ class DefinitionSet:
                 of = document.definition
                 found[of["experiment"]][of["variation"]].extend(of["units"])
         return found
+
+
+def _without_parents(other: str) -> Assignment:
+    raise AssertionError("asked for by prerequisites alone")
 
 
 def _unit(kind: str, units: Units, attributes: Mapping[str, Any]) -> str:

@@ -25,3 +25,7 @@ class EmitterSettingsError(AnabranchError, ValueError):
 
 class ConditionError(AnabranchError, ValueError):
     """A targeting condition means nothing; the text names the place and what would be right."""
+
+
+class ExperimentsSettingsError(AnabranchError, ValueError):
+    """Assignment could never work with these settings."""

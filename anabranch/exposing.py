@@ -9,11 +9,13 @@ from typing import Any, TypeGuard
 
 from anabranch.assignment import Assignment
 from anabranch.events import Exposure
-from anabranch.fields import now_ms
+from anabranch.fields import now_ms, text_problem
+from anabranch.pseudonyms import personal_identifier
 
 _LOCALE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")
 _LONGEST_LOCALE = 35
 _LONGEST_TEXT = 1_024
+_LONGEST_INTEGER_BITS = 64
 
 
 def exposure_of(
@@ -51,7 +53,16 @@ def _is_locale(given: object) -> TypeGuard[str]:
 
 def _text(value: Any) -> str | None:
     """As `attributes` of an exposure are written; None for what does not fit there."""
-    if value is None or isinstance(value, list | dict):
+    if isinstance(value, str):
+        text = value
+    elif isinstance(value, bool):
+        text = "true" if value else "false"
+    elif isinstance(value, int) and value.bit_length() <= _LONGEST_INTEGER_BITS:
+        text = str(int(value))
+    elif isinstance(value, float):
+        text = json.dumps(float(value))
+    else:
         return None
-    text = value if isinstance(value, str) else json.dumps(value)
-    return text if len(text) <= _LONGEST_TEXT else None
+    if text_problem("value", text, 0, _LONGEST_TEXT) or personal_identifier(text):
+        return None  # it would make the event invalid, or tell who somebody is
+    return text

@@ -1,10 +1,13 @@
-"""An emitter's counters for Prometheus, read when it is scraped: nothing is counted twice.
+"""An emitter's and assignment's counters for Prometheus, read when they are scraped: nothing is
+counted twice.
 
-    from anabranch.metrics import expose
+    from anabranch.metrics import expose, expose_experiments
     expose(emitter)
+    expose_experiments(experiments)
 
 Needs `pip install anabranch[prometheus]`. Emitters are told apart by the label `emitter`; those of
-one name are added up, and exposing one again changes nothing.
+one name are added up, and exposing one again changes nothing. A process has one `Experiments` as a
+rule; the figures of several are added up.
 """
 
 from __future__ import annotations
@@ -12,13 +15,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Protocol
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from anabranch.counters import Counters
+from anabranch.experiments import Experiments, ExperimentsCounters
 from anabranch.settings import EmitterSettings
 
 _PREFIX = "anabranch_emitter_"
@@ -121,3 +125,83 @@ def _families(figures: dict[str, Counter[tuple[str, str]]]) -> Iterator[Metric]:
                 if of == figure:
                     counter.add_metric([name, value], count)
         yield counter
+
+
+_OF_EXPERIMENTS = "anabranch_experiments_"
+_EXPERIMENTS_COUNTERS = {
+    "refreshes": "Times that other definitions were taken.",
+    "failures": "Times that definitions could not be fetched, read or taken.",
+    "exposures_logged": "Exposures that the emitter took.",
+    "exposures_repeated": "Exposures not logged, since the same one was within the window.",
+    "exposures_refused": "Exposures that the emitter did not take; its own metrics say why.",
+    "dimensions_left_out": "Values of dimensions that exposures do not carry: no scalar, too "
+    "long, unprintable, personal.",
+    "failed": "Assignments that failed and gave the default.",
+}
+_EXPERIMENTS_GAUGES = {
+    "revision": "Of the definitions in use, the lowest where there are several; 0 without any.",
+    "age_seconds": "Since the definitions in use were last known to be the newest; absent without "
+    "any.",
+    "unusable": "Definitions that cannot be used; the log says why.",
+}
+_INVALID_PARAMS = (
+    "anabranch_invalid_params",
+    "Parameters not passed on as written, once for each version of a definition.",
+    ("experiment", "parameter", "reason"),
+)
+
+
+def expose_experiments(experiments: Experiments, *, registry: CollectorRegistry = REGISTRY) -> None:
+    """From now on the registry shows it, for as long as it lives."""
+    collector = _experiments_collectors.get(registry)
+    if collector is None:
+        collector = _experiments_collectors[registry] = _ExperimentsCollector()
+        registry.register(collector)
+    collector.watched.add(experiments)
+
+
+def describe_experiments() -> Iterator[tuple[str, str, tuple[str, ...], str]]:
+    """As `describe_emitter`."""
+    for figure, meaning in _EXPERIMENTS_COUNTERS.items():
+        yield f"{_OF_EXPERIMENTS}{figure}_total", "counter", (), meaning
+    for figure, meaning in _EXPERIMENTS_GAUGES.items():
+        yield _OF_EXPERIMENTS + figure, "gauge", (), meaning
+    name, meaning, labels = _INVALID_PARAMS
+    yield f"{name}_total", "counter", labels, meaning
+
+
+class _ExperimentsCollector(Collector):
+    def __init__(self) -> None:
+        self.watched: WeakSet[Experiments] = WeakSet()
+
+    def describe(self) -> Iterable[Metric]:
+        return _experiments_families([])
+
+    def collect(self) -> Iterable[Metric]:
+        return _experiments_families(list(self.watched))
+
+
+_experiments_collectors: WeakKeyDictionary[CollectorRegistry, _ExperimentsCollector] = (
+    WeakKeyDictionary()
+)
+
+
+def _experiments_families(watched: list[Experiments]) -> Iterator[Metric]:
+    counted: list[ExperimentsCounters] = [experiments.counters for experiments in watched]
+    for figure, meaning in _EXPERIMENTS_COUNTERS.items():
+        value = sum(getattr(counters, figure) for counters in counted)
+        yield CounterMetricFamily(_OF_EXPERIMENTS + figure, meaning, value=value)
+    ages = [age for one in watched if (age := one.age_seconds) is not None]
+    values: dict[str, float | None] = {
+        "revision": min((one.revision for one in watched), default=0),
+        "age_seconds": max(ages, default=None),
+        "unusable": sum(len(one.definitions.unusable) for one in watched),
+    }
+    for figure, meaning in _EXPERIMENTS_GAUGES.items():
+        yield GaugeMetricFamily(_OF_EXPERIMENTS + figure, meaning, value=values[figure])
+    name, meaning, labels = _INVALID_PARAMS
+    family = CounterMetricFamily(name, meaning, labels=labels)
+    invalid = sum((counters.invalid_params for counters in counted), Counter())
+    for given, count in sorted(invalid.items()):
+        family.add_metric(list(given), count)
+    yield family

@@ -61,6 +61,9 @@ class Plan:
         self.status = status
         self._surroundings = surroundings
         self.keys = tuple(variation.key for variation in definition.variations)
+        self.unit = definition.unit
+        self.targets_unit = _names(definition.targeting, definition.unit)
+        """Whether targeting asks for the unit itself."""
         self._bucket = Bucketing(definition.hash_seed, definition.hash_version)
         self._locale = definition.locales and compile_condition(
             locale_condition(definition.locales)
@@ -86,6 +89,12 @@ class Plan:
         self.holdout_unit = held.unit if held else None
         """The kind of unit that the holdout goes by; None where there is none."""
         self._by_set: dict[tuple[int, frozenset[str]], Resolved] = {}
+        self._usual = [self._resolve(index, frozenset()) for index in range(len(self.keys))]
+        self._is_on = status in (Status.RUNNING, Status.SCHEDULED)
+        starts, stops = definition.starts_at, definition.stops_at
+        never = float("inf") if status is Status.SCHEDULED else float("-inf")
+        self._starts = never if starts is None else starts.timestamp()
+        self._stops = float("inf") if stops is None else stops.timestamp()
         phases = definition.phases
         self._is_opening = len(phases) > 1 and phases[-1].opening
         moments = [step.at for step in definition.ramp]
@@ -95,16 +104,11 @@ class Plan:
 
     def status_at(self, at: float) -> Status:
         """`scheduled` and `running` as the times make them, by the clock of whoever asks."""
-        if self.status not in (Status.RUNNING, Status.SCHEDULED):
+        if not self._is_on:
             return self.status
-        starts, stops = self.definition.starts_at, self.definition.stops_at
-        if stops is not None and at >= stops.timestamp():
+        if at >= self._stops:
             return Status.STOPPED
-        if starts is not None and at < starts.timestamp():
-            return Status.SCHEDULED
-        if starts is None and self.status is Status.SCHEDULED:
-            return Status.SCHEDULED
-        return Status.RUNNING
+        return Status.SCHEDULED if at < self._starts else Status.RUNNING
 
     def runs_at(self, at: float) -> bool:
         return self.status_at(at) is Status.RUNNING
@@ -126,6 +130,8 @@ class Plan:
 
     def params(self, index: int, away: Collection[str] = ()) -> Resolved:
         """Of a variation, while the named sources are away."""
+        if not away:
+            return self._usual[index]
         place = (index, frozenset(away))
         found = self._by_set.get(place)
         if found is None:
@@ -265,6 +271,16 @@ class Plan:
                 trace.append(Step(f"is it in {self.keys[index]}?", False, found))
         reason = Reason.PHASE_OPENING if self._is_opening else Reason.NOT_COVERED
         return 0, reason, f"{bucket:.4f}"
+
+
+def _names(condition: Any, attribute: str) -> bool:
+    """Whether a condition, or one inside of it, asks for an attribute or for what is inside it."""
+    if isinstance(condition, Mapping):
+        return any(
+            key.partition(".")[0] == attribute or _names(inner, attribute)
+            for key, inner in condition.items()
+        )
+    return isinstance(condition, list) and any(_names(one, attribute) for one in condition)
 
 
 def holdout_seed(key: str, holdout: Holdout) -> str:

@@ -6,9 +6,11 @@ Nothing here reads the environment: whoever owns the process does that once, and
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 
 class Section(BaseModel):
@@ -97,3 +99,48 @@ class EmitterSettings(Section):
         default_factory=dict,
         description="Schema id per topic; the registry is asked for the others.",
     )
+
+
+class ExperimentsSettings(Section):
+    url: str | None = Field(
+        None, description="The service, http://host:port, that definitions are fetched from."
+    )
+    key: SecretStr | None = Field(None, description="An API key of the service, role evaluate.")
+    cache: Path | None = Field(
+        None,
+        description="A file that keeps the newest definitions, for a start without the service.",
+    )
+    file: Path | None = Field(
+        None, description="A file of definitions in place of the service; read again when changed."
+    )
+    poll_seconds: float = Field(
+        5.0, ge=0.1, le=3600, description="How often is asked for changes while none are told."
+    )
+    stream: bool = Field(
+        True, description="Follow the service's stream of changes; off, it is only asked."
+    )
+    timeout_seconds: float = Field(5.0, gt=0, le=300, description="How long a request may take.")
+    ca_file: Path | None = Field(
+        None, description="A file of trusted certificates; the system's when absent."
+    )
+    exposure_window_seconds: float = Field(
+        3600.0, gt=0, description="Within it the same exposure is logged once."
+    )
+    remembered_exposures: int = Field(
+        100_000, gt=0, le=100_000_000, description="Of that window at most, about 0.35 KB each."
+    )
+    source: str = Field(
+        "", max_length=128, description="What exposures say of who logged them: dialogue/2.4."
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.url is None) == (self.file is None):
+            raise ValueError("needs one of url (of an Anabranch service) and file")
+        if self.url is not None:
+            parts = urlsplit(self.url)
+            if parts.scheme not in {"http", "https"} or not parts.hostname:
+                raise ValueError(f"url is {self.url!r}; it must be such as http://host:8080")
+        elif self.cache is not None:
+            raise ValueError("cache is for definitions from a url; a file needs none")
+        return self

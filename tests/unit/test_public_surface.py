@@ -11,10 +11,12 @@ def test_sdk_exports_these_names_and_no_others() -> None:
     assert set(anabranch.__all__) == {
         *("Emitter", "SyncEmitter", "Counters", "Reason", "REASONS"),
         *("Event", "EVENT_TYPES", "Exposure", "ExposureRef", "Invite", "Outcome", "TurnMetric"),
-        *("EmitterSettings", "KafkaSettings", "RegistrySettings"),
+        *("Assignment", "AssignmentReason", "Experiments", "ExperimentsCounters"),
+        *("EmitterSettings", "ExperimentsSettings", "KafkaSettings", "RegistrySettings"),
         *("Pseudonyms", "is_pseudonym", "milliseconds"),
         *("AnabranchError", "InvalidEventError", "PersonalIdentifierError"),
-        *("PseudonymKeyError", "EmitterSettingsError"),
+        *("PseudonymKeyError", "EmitterSettingsError", "ExperimentsSettingsError"),
+        "ConditionError",
     }
     assert all(hasattr(anabranch, name) for name in anabranch.__all__)
 
