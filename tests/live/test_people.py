@@ -16,10 +16,10 @@ import pytest_asyncio
 from fastapi import FastAPI, Request
 
 from service.access import Access, Permission, Role, actor_of, needs
+from service.access_settings import OidcSettings
 from service.metrics import ServiceMetrics
 from service.people import People
 from service.problems import add_problem_handlers
-from service.settings import OidcSettings
 from service.signing_keys import SigningKeys
 from tests.live.token_issuer import AUDIENCE, Issuer, token_issuer
 

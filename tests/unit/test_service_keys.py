@@ -14,6 +14,7 @@ from fastapi import FastAPI, Request
 
 from anabranch.events import AuditEntry
 from service.access import CHECKED_WITHIN, Access, Permission, Role, actor_of, needs
+from service.access_settings import LimitSettings
 from service.api_keys import ApiKeys
 from service.audit import Audit
 from service.key_routes import key_routes
@@ -21,7 +22,6 @@ from service.key_uses import UseCounts
 from service.metrics import ServiceMetrics
 from service.problems import add_problem_handlers
 from service.rate_limits import RateLimits
-from service.settings import LimitSettings
 from sinks.clickhouse import ClickHouseUnavailable
 from sinks.key_uses import Use
 from tests.unit.document_log import MemoryDocuments
