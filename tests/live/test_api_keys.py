@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
 import pytest_asyncio
+import uvicorn
 from fastapi import FastAPI
 
+from deploy.ports import choose_port
 from service.access import Role
 from service.app import create_app
 from service.settings import Settings
 from tests.live.definition_services import definition_service, make_log
+from tests.live.stack_fixture import anabranch
 from tests.live.worker_fixture import Surroundings, WorkerProcess
 
 KEYS = {role: f"{role.value}-key-{'x' * 20}" for role in Role}
@@ -26,6 +31,7 @@ class Instance(NamedTuple):
     """One of the service, in this process: its application, started."""
 
     http: httpx.AsyncClient
+    app: FastAPI
 
     async def ask(
         self, method: str, path: str, key: str | None = None, **body: Any
@@ -48,7 +54,7 @@ async def instance(around: Surroundings, topic: str) -> AsyncIterator[Instance]:
                 transport=httpx.ASGITransport(app), base_url="http://localhost", timeout=60
             ) as http,
         ):
-            yield Instance(http)
+            yield Instance(http, app)
 
 
 @pytest_asyncio.fixture
@@ -145,3 +151,53 @@ async def test_rotations_at_once_leave_every_secret_that_was_shown_working(
         good = [answer.json()["key"] for answer in answers if answer.status_code == 200]
         for key in (made["key"], *good):
             assert (await one.ask("GET", "/v1/audit", key)).status_code == 403  # known: a viewer
+
+
+@asynccontextmanager
+async def listening(app: FastAPI) -> AsyncIterator[str]:
+    """For commands, which come from another process."""
+    port = choose_port("127.0.0.1", 0, flag="port")
+    config = uvicorn.Config(app, port=port, lifespan="off", log_config=None, ws="none")
+    server = uvicorn.Server(config)
+    serving = asyncio.create_task(server.serve())
+
+    async def started() -> bool:
+        return server.started
+
+    await eventually(started)
+    yield f"http://127.0.0.1:{port}"
+    server.should_exit = True
+    await serving
+
+
+async def test_commands_make_list_rotate_and_revoke_a_key(
+    around: Surroundings, topic: str, tmp_path: Path
+) -> None:
+    (tmp_path / "credentials.json").write_text(json.dumps({"admin": KEYS[Role.ADMIN]}))
+    async with instance(around, topic) as one, listening(one.app) as url:
+
+        async def keys(*arguments: str, url: str = url) -> subprocess.CompletedProcess[str]:
+            options = ("--url", url, "--state", str(tmp_path))
+            return await asyncio.to_thread(anabranch, "keys", *arguments, *options)
+
+        made = await keys("create", "nightly", "experimenter", "--scope", "audit", "--days", "1")
+        assert made.returncode == 0, made.stderr
+        first = made.stdout.strip()
+        assert await one.status(first) == 200
+        assert "may audit; it is not shown again" in made.stderr
+        (listed,) = json.loads((await keys("list", "--json")).stdout)["keys"]
+        assert (listed["name"], listed["scopes"], listed["requests"]) == ("nightly", ["audit"], 1)
+        assert "nightly" in (await keys("list")).stdout
+        second = (await keys("rotate", "nightly", "--overlap", "0")).stdout.strip()
+        assert (await one.status(first), await one.status(second)) == (401, 200)
+        assert (await keys("revoke", "nightly")).returncode == 0
+        assert await one.status(second) == 401
+        for arguments, said in (
+            (("revoke", "nightly"), "there is no valid key 'nightly'; there are: none"),
+            (("create", "admin", "viewer"), "the name of a role"),
+            (("create", "a", "viewer", "--scope", "emit"), "may have view"),
+        ):
+            answer = await keys(*arguments)
+            assert (answer.returncode, said in answer.stderr) == (1, True), answer.stderr
+        away = await keys("list", url="http://127.0.0.1:9")
+        assert "does not answer" in away.stderr
