@@ -42,12 +42,17 @@ class Document(Protocol):
     def definition(self) -> Mapping[str, Any]: ...
 
 
+class Documents(Protocol):
+    def get(self, key: str, /) -> Document | None: ...
+
+    def of_kind(self, kind: str) -> Iterable[Document]: ...
+
+
 class DocumentLog(Protocol):
     """The definition log, as far as keys need it."""
 
-    def get(self, key: str) -> Document | None: ...
-
-    def of_kind(self, kind: str) -> Iterable[Document]: ...
+    @property
+    def documents(self) -> Documents: ...
 
     async def change(
         self,
@@ -128,10 +133,8 @@ class ApiKey:
 
 
 class ApiKeys:
-    def __init__(
-        self, documents: DocumentLog, uses: UseCounts, now: Callable[[], int] = now_ms
-    ) -> None:
-        self._documents = documents
+    def __init__(self, log: DocumentLog, uses: UseCounts, now: Callable[[], int] = now_ms) -> None:
+        self._log = log
         self._uses = uses
         self._now = now
         self._read: dict[str, tuple[Document, ApiKey, Caller]] = {}
@@ -162,7 +165,7 @@ class ApiKeys:
         return known[1] if known else None
 
     def every(self) -> list[ApiKey]:
-        keys = [ApiKey.of(document) for document in self._documents.of_kind(KIND)]
+        keys = [ApiKey.of(document) for document in self._log.documents.of_kind(KIND)]
         return sorted(keys, key=lambda key: (key.created_at_ms, key.id))
 
     async def create(
@@ -198,13 +201,11 @@ class ApiKeys:
 
     async def _change(self, key: ApiKey, status: KeyStatus, by: str) -> ApiKey:
         place = f"{KIND}:{key.id}"
-        return ApiKey.of(
-            await self._documents.change(place, key.version, status, key.definition(), by)
-        )
+        return ApiKey.of(await self._log.change(place, key.version, status, key.definition(), by))
 
     def _known(self, id_: str) -> tuple[Document, ApiKey, Caller] | None:
         """Taken apart once for each version of its document."""
-        document = self._documents.get(f"{KIND}:{id_}")
+        document = self._log.documents.get(f"{KIND}:{id_}")
         if document is None:
             return None
         known = self._read.get(id_)

@@ -20,6 +20,7 @@ from anabranch.encoding import Encoder
 from anabranch.events import AuditEntry
 from anabranch.fields import now_ms
 from schemas.topics import AUDIT
+from service.access_settings import LimitSettings
 from service.audit_chain import OPEN, Chain
 from service.audit_texts import line, state_text
 from service.callers import Caller, actor_of
@@ -27,7 +28,6 @@ from service.event_log import EventLog, NotStoredError, OverloadError, Record
 from service.metrics import ServiceMetrics
 from service.rate_limits import Buckets
 from service.schema_ids import SchemaIds
-from service.settings import LimitSettings
 from sinks.clickhouse import ClickHouseRefused, ClickHouseUnavailable
 
 logger = structlog.get_logger("service.audit")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -12,6 +14,7 @@ from anabranch.fields import milliseconds, now_ms
 from service.access import Access, Permission, Role, actor_of, needs
 from service.api_keys import MOST_SECRETS, ApiKey, ApiKeys
 from service.audit import Audit
+from service.definition_errors import LogUnavailableError, VersionConflictError
 from service.key_uses import UseCounts
 from service.problems import Kind, Problem, problem_answers
 from service.roles import ABOUT_EXPERIMENTS, PERMISSIONS
@@ -19,8 +22,14 @@ from sinks.key_uses import Use
 
 MOST_KEYS = 1_000
 _MONTH_SECONDS = 30 * 86_400
+_CENTURY_SECONDS = 36_525 * 86_400
 KeyId = Annotated[
     str, Path(alias="id", pattern="^[0-9a-f]{16}$", description="As in `ab_<id>_<secret>`.")
+]
+
+
+Prefix = Annotated[
+    str, Field(min_length=1, max_length=128, pattern="^[A-Za-z0-9_][A-Za-z0-9_.:-]*$")
 ]
 
 
@@ -41,7 +50,7 @@ class NewKey(BaseModel):
         max_length=len(Permission),
         description="Which of the role's permissions it has; all of them when absent.",
     )
-    experiments: list[Annotated[str, Field(min_length=1, max_length=128)]] | None = Field(
+    experiments: list[Prefix] | None = Field(
         None,
         min_length=1,
         max_length=100,
@@ -104,14 +113,15 @@ def key_routes(access: Access, keys: ApiKeys, uses: UseCounts, audit: Audit) -> 
         """Make a key. The answer is the only place where it can be read."""
         scopes = _scopes(wanted)
         _check_new(wanted, keys.every())
-        made, token = await keys.create(
-            wanted.name,
-            wanted.role,
-            scopes,
-            None if wanted.experiments is None else tuple(wanted.experiments),
-            None if wanted.expires_at is None else milliseconds(wanted.expires_at),
-            actor_of(request),
-        )
+        with changing():
+            made, token = await keys.create(
+                wanted.name,
+                wanted.role,
+                scopes,
+                None if wanted.experiments is None else tuple(wanted.experiments),
+                None if wanted.expires_at is None else milliseconds(wanted.expires_at),
+                actor_of(request),
+            )
         await audit.record(request, "key.create", _target(made), None, made.shown())
         response.headers["Location"] = f"/v1/keys/{made.id}"
         return MadeKey(**_view(made, None).model_dump(), key=token)
@@ -155,7 +165,8 @@ def key_routes(access: Access, keys: ApiKeys, uses: UseCounts, audit: Audit) -> 
                 f"{MOST_SECRETS} secrets of this key are valid already; rotate it with "
                 "overlap_seconds 0, or wait until an overlap is over",
             )
-        after, token = await keys.rotate(before, overlap_ms, actor_of(request))
+        with changing():
+            after, token = await keys.rotate(before, overlap_ms, actor_of(request))
         seen = _view(after, None)
         await audit.record(
             request, "key.rotate", _target(after), before.shown(), seen.model_dump(mode="json")
@@ -167,10 +178,24 @@ def key_routes(access: Access, keys: ApiKeys, uses: UseCounts, audit: Audit) -> 
     async def revoke(request: Request, id_: KeyId) -> None:
         """Revoke it, for good: at once here, within a second in every other instance."""
         before = _valid(keys, id_)
-        await keys.revoke(before, actor_of(request))
+        with changing():
+            await keys.revoke(before, actor_of(request))
         await audit.record(request, "key.revoke", _target(before), before.shown(), None)
 
     return router
+
+
+@contextlib.contextmanager
+def changing() -> Iterator[None]:
+    """What the definition log says to a change, as a problem."""
+    try:
+        yield
+    except VersionConflictError as conflict:
+        said = f"somebody else was changing the key just now ({conflict}); look and try again"
+        raise Problem(Kind.KEY_CONFLICT, said) from conflict
+    except LogUnavailableError as error:
+        headers = {"Retry-After": "2"}
+        raise Problem(Kind.KAFKA_UNAVAILABLE, str(error), headers=headers) from error
 
 
 def _scopes(wanted: NewKey) -> frozenset[Permission]:
@@ -195,8 +220,12 @@ def _scopes(wanted: NewKey) -> frozenset[Permission]:
 
 
 def _check_new(wanted: NewKey, there: list[ApiKey]) -> None:
-    if wanted.expires_at is not None and milliseconds(wanted.expires_at) <= now_ms():
-        raise _invalid("expires_at", "it lies in the past; name a time to come, or none")
+    if wanted.expires_at is not None:
+        ahead_seconds = (milliseconds(wanted.expires_at) - now_ms()) / 1_000
+        if ahead_seconds <= 0:
+            raise _invalid("expires_at", "it lies in the past; name a time to come, or none")
+        if ahead_seconds > _CENTURY_SECONDS:
+            raise _invalid("expires_at", "it lies more than 100 years ahead; leave it out")
     if wanted.name in {role.value for role in Role}:
         raise _invalid("name", f"{wanted.name} is the name of a role; choose another")
     valid = [key for key in there if not key.revoked]

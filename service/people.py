@@ -7,11 +7,11 @@ from typing import Any
 
 import jwt
 
+from service.access_settings import OidcSettings
 from service.audit_texts import line
 from service.callers import Caller
 from service.problems import Kind, Problem, shortened
 from service.roles import PERMISSIONS, Role
-from service.settings import OidcSettings
 from service.signing_keys import IssuerAwayError, SigningKeys
 from service.tokens import Refusal
 

@@ -12,9 +12,9 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import NamedTuple
 
+from service.access_settings import LimitSettings
 from service.callers import Caller
 from service.metrics import ServiceMetrics
-from service.settings import LimitSettings
 
 MOST_BUCKETS = 10_000
 

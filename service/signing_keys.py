@@ -14,8 +14,8 @@ import httpx
 import jwt
 import structlog
 
+from service.access_settings import OidcSettings, is_safe_url
 from service.metrics import ServiceMetrics
-from service.settings import OidcSettings, is_safe_url
 
 logger = structlog.get_logger("service.signing_keys")
 

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import fastavro
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from anabranch.events import EVENT_TYPES
+from anabranch.events import RECORD_TYPES
 from anabranch.settings import KafkaSettings
+from schemas.topics import TOPICS
 from service.settings import TopicSettings
 
 PARTITIONS = TopicSettings().partitions
@@ -26,12 +27,12 @@ class Stored(NamedTuple):
 async def stored_events(settings: KafkaSettings, topic: str) -> list[Stored]:
     """Everything in the topic, in the order of each partition."""
     schema = fastavro.parse_schema(
-        json.loads(next(e.SCHEMA for e in EVENT_TYPES.values() if topic == e.TOPIC))
+        json.loads(next(e.SCHEMA for e in RECORD_TYPES if topic == e.TOPIC))
     )
     consumer = AIOKafkaConsumer(bootstrap_servers=settings.bootstrap, enable_auto_commit=False)
     await consumer.start()
     try:
-        partitions = [TopicPartition(topic, number) for number in range(PARTITIONS)]
+        partitions = [TopicPartition(topic, number) for number in range(_partitions(topic))]
         consumer.assign(partitions)
         ends = await consumer.end_offsets(partitions)
         for place in partitions:
@@ -48,3 +49,8 @@ async def stored_events(settings: KafkaSettings, topic: str) -> list[Stored]:
         return found
     finally:
         await consumer.stop()
+
+
+def _partitions(topic: str) -> int:
+    (spec,) = (spec for spec in TOPICS if spec.name == topic)
+    return PARTITIONS if spec.partitions == "setting" else spec.partitions

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
 import time
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,11 +18,13 @@ import pytest_asyncio
 from fastapi import FastAPI, Request
 
 from service.access import Access, Permission, Role, actor_of, needs
+from service.access_settings import OidcSettings
 from service.metrics import ServiceMetrics
 from service.people import People
 from service.problems import add_problem_handlers
-from service.settings import OidcSettings
+from service.settings import SettingsError, load_settings
 from service.signing_keys import SigningKeys
+from tests.live.service_fixture import Service
 from tests.live.token_issuer import AUDIENCE, Issuer, token_issuer
 
 KEYS = {role: f"{role.value}-key-{'x' * 20}" for role in Role}
@@ -252,3 +256,44 @@ async def test_key_that_is_not_for_us_is_left_out(
     issuer.add_key("odd", **changed_key)
     assert (await house.ask("/view", issuer.token("odd"))).status_code == 401
     assert (await house.ask("/view", issuer.token("first"))).status_code == 200
+
+
+def test_service_takes_tokens_of_the_issuer_in_its_settings(issuer: Issuer, tmp_path: Path) -> None:
+    service = Service(
+        tmp_path,
+        ANABRANCH_OIDC__ISSUER=issuer.url,
+        ANABRANCH_OIDC__AUDIENCE=AUDIENCE,
+        ANABRANCH_OIDC__ROLES='{"readers": "viewer", "owners": "admin"}',
+        ANABRANCH_OIDC__ALGORITHMS='["RS256"]',
+    )
+    service.start()
+    try:
+
+        def asked(kid: str, role: str) -> int:
+            token = issuer.token(kid, roles=[role])
+            headers = {"Authorization": f"Bearer {token}"}
+            return httpx.get(f"{service.url}/v1/audit", headers=headers, timeout=60).status_code
+
+        assert asked("first", "readers") == 403
+        assert asked("first", "owners") == 503  # there is no ClickHouse
+        assert asked("first", "admin") == 403
+    finally:
+        service.stop()
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"ISSUER": "https://a.example"}, "issuer and audience must be given together"),
+        ({"ISSUER": "http://a.example", "AUDIENCE": "b"}, "must begin with https://"),
+        ({"ALGORITHMS": '["HS256"]'}, "RS256"),
+        ({"ALGORITHMS": "[]"}, "at least 1"),
+        ({"ROLES": '{"a": "emit"}'}, "viewer"),
+    ],
+)
+def test_service_does_not_start_with_settings_that_let_in_the_wrong_ones(
+    settings: dict[str, str], said: str
+) -> None:
+    given = {f"ANABRANCH_OIDC__{name}": value for name, value in settings.items()}
+    with pytest.raises(SettingsError, match=re.escape(said)):
+        load_settings(given, state=Path("nowhere"))

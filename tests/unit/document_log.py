@@ -7,10 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from service.api_keys import KeyStatus
-
-
-class StaleError(Exception):
-    """Another change of the version was quicker."""
+from service.definition_errors import VersionConflictError
 
 
 @dataclass(frozen=True)
@@ -25,6 +22,10 @@ class MemoryDocument:
 class MemoryDocuments:
     def __init__(self) -> None:
         self.current: dict[str, MemoryDocument] = {}
+
+    @property
+    def documents(self) -> MemoryDocuments:
+        return self
 
     def get(self, key: str) -> MemoryDocument | None:
         return self.current.get(key)
@@ -43,7 +44,7 @@ class MemoryDocuments:
     ) -> MemoryDocument:
         before = self.current.get(key)
         if (before.version if before else 0) != based_on_version:
-            raise StaleError(key)
+            raise VersionConflictError(key, based_on_version, None)
         made = MemoryDocument(key, based_on_version + 1, status, dict(definition), by)
         self.current[key] = made
         return made

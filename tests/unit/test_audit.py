@@ -11,6 +11,7 @@ import pytest
 from fastapi import Request
 
 from anabranch.events import AuditEntry
+from service.access_settings import LimitSettings
 from service.audit import Audit
 from service.audit_texts import LONGEST_STATE, line, redacted, state_text
 from service.audit_verification import ChainWalk, vouched_in
@@ -18,7 +19,6 @@ from service.callers import Caller, set_caller
 from service.event_log import NotStoredError
 from service.metrics import ServiceMetrics
 from service.roles import Role
-from service.settings import LimitSettings
 from sinks.clickhouse import ClickHouseUnavailable
 
 

@@ -3,11 +3,11 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.access_settings import LimitSettings
 from service.callers import Caller
 from service.metrics import ServiceMetrics
 from service.rate_limits import Buckets, RateLimits
 from service.roles import Role
-from service.settings import LimitSettings
 
 
 class Clock:

@@ -14,6 +14,7 @@ from fastapi import FastAPI, Request
 
 from anabranch.events import AuditEntry
 from service.access import CHECKED_WITHIN, Access, Permission, Role, actor_of, needs
+from service.access_settings import LimitSettings
 from service.api_keys import ApiKeys
 from service.audit import Audit
 from service.key_routes import key_routes
@@ -21,7 +22,6 @@ from service.key_uses import UseCounts
 from service.metrics import ServiceMetrics
 from service.problems import add_problem_handlers
 from service.rate_limits import RateLimits
-from service.settings import LimitSettings
 from sinks.clickhouse import ClickHouseUnavailable
 from sinks.key_uses import Use
 from tests.unit.document_log import MemoryDocuments
@@ -274,6 +274,8 @@ async def test_key_ends_when_it_expires(house: House) -> None:
         pytest.param({"name": "admin"}, "the name of a role", id="a role's name"),
         pytest.param({"expires_at": "2020-01-01T00:00:00Z"}, "in the past", id="expired"),
         pytest.param({"expires_at": "2090-01-01T00:00:00"}, "timezone", id="no timezone"),
+        pytest.param({"expires_at": "9999-12-31T23:59:59-23:59"}, "100 years", id="no end"),
+        pytest.param({"experiments": ["a b"]}, "pattern", id="no experiment's key"),
         pytest.param({"name": "a b"}, "pattern", id="a space"),
         pytest.param({"scope": ["view"]}, "scope", id="a misspelt field"),
         pytest.param({"role": "root"}, "experimenter", id="no such role"),
