@@ -25,7 +25,11 @@ from anabranch.parameters import DEFAULT_LIMITS, Limit
 from anabranch.plans import Plan, Status, Surroundings
 
 Units = str | Mapping[str, str]
-"""One unit for every experiment, or one for each kind: {"session": ..., "player": ...}."""
+"""One unit for every experiment, or one for each kind: {"session": ..., "player": ...}.
+
+An attribute with the name of a kind stands in for one that is not there; then ANY_KIND does.
+"""
+ANY_KIND: Final = "*"
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -265,7 +269,10 @@ def _without_parents(other: str) -> Assignment:
 
 def _unit(kind: str, units: Units, attributes: Mapping[str, Any]) -> str:
     """As GrowthBook's SDKs write it: numbers as text. Empty where there is none to decide by."""
-    found = units if isinstance(units, str) else units.get(kind, attributes.get(kind, ""))
+    if isinstance(units, str):
+        found: Any = units
+    elif (found := units.get(kind, attributes.get(kind))) is None:
+        found = units.get(ANY_KIND, "")
     if isinstance(found, int) and not isinstance(found, bool):
         found = str(found)
     if not isinstance(found, str) or len(found) > _LONGEST_UNIT:

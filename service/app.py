@@ -57,14 +57,19 @@ Streaming experimentation: events go in, trusted reports come out.
 """
 
 
-def create_app(settings: Settings, keys: Mapping[Role, str] | None) -> FastAPI:
+def create_app(
+    settings: Settings,
+    keys: Mapping[Role, str] | None,
+    *,
+    definitions_topic: str = EXPERIMENTS.name,
+) -> FastAPI:
     """Everything is made here and nothing is started: no socket, no task, no file."""
     metrics = ServiceMetrics()
     catalogue = Catalogue(releases())
     link = KafkaLink(settings.kafka)
     log = EventLog(link, metrics, max_in_flight=settings.service.max_events_in_flight)
     ids = SchemaIds((*ACCEPTED.values(), AuditEntry, ExperimentRecord), catalogue, settings)
-    assigning = Assigning(settings, link, log, ids, metrics)
+    assigning = Assigning(settings, link, log, ids, metrics, definitions_topic)
     audit_topic = AuditTopic(log, ids, settings.service.produce_timeout_seconds)
     audit_log = AuditLog(settings.clickhouse)
     audit = Audit(audit_topic.write, audit_log.heads, metrics, settings.limits)
@@ -80,7 +85,7 @@ def create_app(settings: Settings, keys: Mapping[Role, str] | None) -> FastAPI:
         {
             "kafka": link.check,
             "topics": lambda: link.check_topics(
-                [*(e.TOPIC for e in ACCEPTED.values()), AUDIT.name, EXPERIMENTS.name]
+                [*(e.TOPIC for e in ACCEPTED.values()), AUDIT.name, definitions_topic]
             ),
             "schemas": ids.check,
             "clickhouse": clickhouse.check,

@@ -38,6 +38,7 @@ class Assigning:
         events: EventLog,
         ids: SchemaIds,
         metrics: ServiceMetrics,
+        topic: str,
     ) -> None:
         self._settings = settings
         self._metrics = metrics
@@ -47,7 +48,9 @@ class Assigning:
             else registered_schema(Registry(settings.registry))
         )
         self.reader = DefinitionReader(
-            settings.kafka, schema_of, metrics.definitions, folder=settings.definitions.folder
+            *(settings.kafka, schema_of, metrics.definitions),
+            folder=settings.definitions.folder,
+            topic=topic,
         )
         self.live = LiveDefinitions(self.reader, metrics.definitions)
         self.log = DefinitionLog(link, ids, self.reader, metrics)

@@ -20,7 +20,7 @@ from deploy.ports import choose_port
 from service.access import Role
 from service.app import create_app
 from service.settings import Settings
-from tests.live.definition_services import definition_service, make_log
+from tests.live.definition_services import make_log
 from tests.live.stack_fixture import anabranch
 from tests.live.worker_fixture import Surroundings, WorkerProcess
 
@@ -46,15 +46,14 @@ class Instance(NamedTuple):
 @asynccontextmanager
 async def instance(around: Surroundings, topic: str) -> AsyncIterator[Instance]:
     settings = Settings(kafka=around.kafka.settings, clickhouse=around.clickhouse.settings)
-    async with definition_service(around.kafka.settings, topic) as definitions:
-        app: FastAPI = create_app(settings, KEYS, documents=definitions.log)
-        async with (
-            app.router.lifespan_context(app),
-            httpx.AsyncClient(
-                transport=httpx.ASGITransport(app), base_url="http://localhost", timeout=60
-            ) as http,
-        ):
-            yield Instance(http, app)
+    app: FastAPI = create_app(settings, KEYS, definitions_topic=topic)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(
+            transport=httpx.ASGITransport(app), base_url="http://localhost", timeout=60
+        ) as http,
+    ):
+        yield Instance(http, app)
 
 
 @pytest_asyncio.fixture

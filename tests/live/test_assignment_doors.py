@@ -15,7 +15,7 @@ from typing import Any, TypeVar, cast
 import growthbook
 import httpx
 import pytest
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer
 from openfeature import api
 from openfeature.contrib.provider.ofrep import OFREPProvider
 from openfeature.evaluation_context import EvaluationContext
@@ -96,7 +96,8 @@ async def test_http_gives_the_answer_of_this_process(
         async def ask(number: int, attributes: Mapping[str, Any]) -> None:
             wanted = expected[number]
             kinds = {kind: attributes[kind] for kind in ("session", "player")}
-            body = {"unit": kinds, "attributes": attributes, "experiments": list(wanted)}
+            body: dict[str, Any] = {"unit": kinds, "attributes": attributes}
+            body |= {"experiments": list(wanted)}
             body |= {"log": False, "deadline_ms": 60_000}
             answer = await client.post("/v1/assign", json=body)
             assert answer.status_code == 200, answer.text
@@ -214,19 +215,14 @@ async def test_exposure_is_logged_for_who_is_in_and_not_when_told_otherwise(
 
 async def logged(kafka: Broker) -> set[bytes | None]:
     """The units of all exposures that Kafka holds."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=kafka.bootstrap, enable_auto_commit=False)
+    consumer = AIOKafkaConsumer(
+        EXPOSURES.name, bootstrap_servers=kafka.bootstrap, auto_offset_reset="earliest"
+    )
     await consumer.start()
     try:
-        await consumer.topics()
-        partitions = consumer.partitions_for_topic(EXPOSURES.name) or set()
-        places = [TopicPartition(EXPOSURES.name, partition) for partition in partitions]
-        consumer.assign(places)
-        await consumer.seek_to_beginning()
-        ends = await consumer.end_offsets(places)
         found: set[bytes | None] = set()
-        while any([await consumer.position(place) < ends[place] for place in places]):
-            for records in (await consumer.getmany(timeout_ms=500)).values():
-                found |= {record.key for record in records}
+        while fetched := await consumer.getmany(timeout_ms=1_000):
+            found |= {record.key for records in fetched.values() for record in records}
         return found
     finally:
         await consumer.stop()

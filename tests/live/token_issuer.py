@@ -65,7 +65,8 @@ class Issuer:
         request.wfile.write(body)
 
     def add_key(self, kid: str, algorithm: str = "RS256", **changed: Any) -> None:
-        make, form = _MAKERS[algorithm]
+        made: tuple[Any, Any] = _MAKERS[algorithm]
+        make, form = made
         private = make()
         self._private[kid] = (private, algorithm)
         public = json.loads(form.to_jwk(private.public_key()))
