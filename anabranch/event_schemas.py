@@ -674,18 +674,16 @@ ASSIGNMENT = r"""{
     {
       "name": "version",
       "type": "int",
-      "doc": "Version of the definition that decided; the first is 1.",
-      "minimum": 1,
+      "doc": "Version of the definition that decided; the first is 1, and 0 says that there is none.",
+      "minimum": 0,
       "maximum": 1000000,
       "example": 3
     },
     {
       "name": "variation",
       "type": "string",
-      "doc": "Key of the variation that the unit got.",
-      "minLength": 1,
+      "doc": "Key of the variation that the unit got; empty where no experiment has this key.",
       "maxLength": 128,
-      "pattern": "^[A-Za-z0-9_][A-Za-z0-9_.:-]*$",
       "example": "warm"
     },
     {

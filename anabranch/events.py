@@ -914,9 +914,12 @@ class Assignment(Event):
         int,
         Field(
             strict=True,
-            ge=1,
+            ge=0,
             le=1_000_000,
-            description="Version of the definition that decided; the first is 1.",
+            description=(
+                "Version of the definition that decided; the first is 1, and 0 says that "
+                "there is none."
+            ),
             examples=[3],
         ),
     ]
@@ -924,10 +927,11 @@ class Assignment(Event):
         str,
         Field(
             strict=True,
-            min_length=1,
             max_length=128,
-            pattern="^[A-Za-z0-9_][A-Za-z0-9_.:-]*$",
-            description="Key of the variation that the unit got.",
+            pattern=LINE,
+            description=(
+                "Key of the variation that the unit got; empty where no experiment has this key."
+            ),
             examples=["warm"],
         ),
     ]
@@ -972,8 +976,8 @@ class Assignment(Event):
             text_problem("request_id", self.request_id, 1, 256)
             or text_problem("unit", self.unit, 1, 256)
             or text_problem("experiment", self.experiment, 1, 128, _EXPERIMENT)
-            or integer_problem("version", self.version, 1, 1_000_000)
-            or text_problem("variation", self.variation, 1, 128, _EXPERIMENT)
+            or integer_problem("version", self.version, 0, 1_000_000)
+            or text_problem("variation", self.variation, 0, 128)
             or lines_problem("params", self.params, 2, 200_000)
             or text_problem("exposure_id", self.exposure_id, 1, 256)
             or text_problem("rationale", self.rationale, 1, 1_024)
