@@ -13,6 +13,7 @@ BENCHES = {
     "http_events": "bench.http_events",
     "engine": "bench.engine.run",
     "freshness": "bench.freshness",
+    "assignment_requests": "bench.assignment_requests",
 }
 
 

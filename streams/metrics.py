@@ -16,6 +16,7 @@ from anabranch.definition_records import Outcome
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _ROWS = (1, 10, 100, 1_000, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000)
+_LATENCIES = (0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 900.0, 86_400.0)
 _AGES = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 10.0, 30.0, 60.0, 300.0, 3600.0)
 
 
@@ -242,9 +243,59 @@ class WorkerMetrics:
         )
         self.definitions = DefinitionMetrics(registry)
 
+        self.assignments = AssignmentMetrics(registry)
+
     def inserted(self, table: str, rows: int, seconds: float) -> None:
         self.insert_seconds.labels(table).observe(seconds)
         self.insert_rows.labels(table).inc(rows)
 
     def failed(self, table: str, reason: str) -> None:
         self.insert_failures.labels(table, reason).inc()
+
+
+class AssignmentMetrics:
+    """Of the agent that answers assignment requests."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.requests = Counter(
+            "anabranch_worker_assignment_requests_total",
+            "Assignment requests dealt with: answered, or given up as dead letters (dead).",
+            ["outcome"],
+            registry=registry,
+        )
+        self.answers = Counter(
+            "anabranch_worker_assignments_total",
+            "Answers that Kafka has, one for each request and experiment, by the reason of the "
+            "assignment.",
+            ["reason"],
+            registry=registry,
+        )
+        self.exposures = Counter(
+            "anabranch_worker_assignment_exposures_total",
+            "Exposures that Kafka has, of units that answers put into an experiment.",
+            registry=registry,
+        )
+        self.latency_seconds = Histogram(
+            "anabranch_worker_assignment_latency_seconds",
+            "From a request's timestamp in Kafka until Kafka has its answers: the newest and the "
+            "oldest request of each batch.",
+            buckets=_LATENCIES,
+            registry=registry,
+        )
+        self.batch_requests = Histogram(
+            "anabranch_worker_assignment_batch_requests",
+            "Requests that were answered together.",
+            buckets=_ROWS,
+            registry=registry,
+        )
+        self.failures = Counter(
+            "anabranch_worker_assignment_failures_total",
+            "Failed attempts to write answers to Kafka; all are tried again.",
+            registry=registry,
+        )
+        self.refused = Counter(
+            "anabranch_worker_assignments_refused_total",
+            "Answers that were dropped: larger than their reply topic takes, or it is gone.",
+            ["topic"],
+            registry=registry,
+        )

@@ -24,3 +24,5 @@ class BadEventReason(StrEnum):
     """The event happened long before Kafka got it, or after."""
     REFUSED_BY_STORE = "refused_by_store"
     """The table cannot hold the row."""
+    REPLY_NOT_ALLOWED = "reply_not_allowed"
+    """A request wants its answers in a topic that the settings do not allow, or Kafka has not."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from anabranch.settings import Section
+from schemas.topics import ASSIGNMENTS, CATALOGUE
 
 
 class DefinitionSettings(Section):
@@ -29,6 +31,8 @@ class WorkerSettings(Section):
     )
     host: str = Field("127.0.0.1", description="The address for /metrics, /healthz and /readyz.")
     port: int = Field(0, ge=0, le=65535, description="Their port; 0 takes a free one.")
+    ingest: bool = Field(True, description="Bring events to ClickHouse.")
+    assignments: bool = Field(True, description="Answer assignment-requests.v1.")
     batch_rows: int = Field(
         130_000, ge=1, le=500_000, description="Records of a partition that are applied as one."
     )
@@ -78,3 +82,27 @@ class WorkerSettings(Section):
         description="Threads that decode and aggregate; so many whole batches fit in memory.",
     )
     check_crcs: bool = Field(True, description="Check the sum of each record batch.")
+    batch_requests: int = Field(
+        5_000,
+        ge=1,
+        le=100_000,
+        description="Assignment requests of a partition that are answered as one.",
+    )
+    reply_topics: tuple[str, ...] = Field(
+        (),
+        description="Topics that a request may name in reply_to, beside assignments.v1, as a JSON "
+        'array: ["answers-of-the-lobby"].',
+    )
+
+    @model_validator(mode="after")
+    def _does_something(self) -> Self:
+        if not (self.ingest or self.assignments):
+            raise ValueError("INGEST and ASSIGNMENTS are both off: nothing is left to do")
+        return self
+
+    @model_validator(mode="after")
+    def _replies_where_it_may(self) -> Self:
+        ours = {spec.name for spec in CATALOGUE} - {ASSIGNMENTS.name}
+        if taken := sorted(ours.intersection(self.reply_topics)):
+            raise ValueError(f"REPLY_TOPICS names {taken[0]}, which holds other records")
+        return self

@@ -20,18 +20,23 @@ from anabranch.events import RECORD_TYPES
 from anabranch.fields import Event
 from anabranch.registry import Registry
 from anabranch.settings import KafkaSettings, RegistrySettings
-from schemas.topics import TURN_METRICS
+from schemas.topics import ASSIGNMENT_REQUESTS, TURN_METRICS
 from sinks.settings import ClickHouseSettings
 from sinks.writer import SinkRejected, Writer
-from streams.agents import AGENTS
+from streams.agents import ASSIGNING, INGESTING
+from streams.answer_topics import AnswerTopics
 from streams.app import build_app
 from streams.application import Application
+from streams.assigning import Assigning
 from streams.columns import Columns
 from streams.connection import kafka_problem
 from streams.dead_letters import DeadLetterTopics
 from streams.dead_limit import DeadLimit, TooManyDeadError
+from streams.definition_decoding import registered_schema
+from streams.definition_reader import DefinitionReader
 from streams.forming import PLANS, Former
 from streams.kafka_log import TopicPartition
+from streams.live_definitions import LiveDefinitions
 from streams.metrics import WorkerMetrics
 from streams.pipeline import Pipeline
 from streams.self_check import SelfCheck
@@ -99,10 +104,25 @@ class Worker:
             self.metrics,
             clock,
         )
+        # Without a copy on disk: while Kafka is away there are no requests either.
+        self.definitions = DefinitionReader(
+            kafka, registered_schema(schemas), self.metrics.definitions
+        )
+        self.assigning = Assigning(
+            settings,
+            schemas,
+            LiveDefinitions(self.definitions, self.metrics.definitions),
+            AnswerTopics(kafka, settings.reply_topics, self.metrics.assignments),
+            self._dead_letters,
+            self.metrics,
+            clock=clock,
+        )
         self._folder = tempfile.TemporaryDirectory(prefix="anabranch-worker-")
         self.app = build_app(settings, kafka, Path(self._folder.name))
-        for agent in AGENTS:
+        for agent in INGESTING if settings.ingest else ():
             agent(self.app, self.pipeline.accept)
+        for agent in ASSIGNING if settings.assignments else ():
+            agent(self.app, self.assigning.accept)
         self.app.on_partitions_assigned.connect(cast(Any, self._on_assigned))
         self.app.on_partitions_revoked.connect(cast(Any, self._on_revoked))
         self._self_check = SelfCheck(
@@ -123,14 +143,19 @@ class Worker:
             await self._close()
             return
         # While the group has yet to give out its partitions; whether it answers is seen later.
-        connecting = asyncio.create_task(self.writer.check(), name="connect")
+        helping = []
+        if self._settings.ingest:
+            helping.append(asyncio.create_task(self.writer.check(), name="connect"))
+            helping.append(asyncio.create_task(self._self_check.run(), name="self-check"))
+        if self._settings.assignments:
+            helping.append(asyncio.create_task(self.definitions.start(), name="definitions"))
         pipeline = asyncio.create_task(self.pipeline.run(), name="pipeline")
+        assigning = asyncio.create_task(self.assigning.run(), name="assigning")
         watch = asyncio.create_task(self._watch(), name="watch")
-        check = asyncio.create_task(self._self_check.run(), name="self-check")
         start = asyncio.create_task(self.app.start(), name="faust")
         stopping = asyncio.create_task(stop.wait(), name="stop")
         try:
-            ends = {pipeline, watch, stopping}
+            ends = {pipeline, assigning, watch, stopping}
             done, _ = await asyncio.wait({*ends, start}, return_when=asyncio.FIRST_COMPLETED)
             while done == {start}:  # its start ended well, and the worker lives
                 await _ended(start)
@@ -138,14 +163,14 @@ class Worker:
             for task in done - {stopping}:
                 await _ended(task)
         finally:
-            await self._stop((pipeline, watch, check, connecting, start, stopping))
+            await self._stop((pipeline, assigning, watch, *helping, start, stopping))
 
     async def _stop(self, tasks: Iterable[asyncio.Future[Any]]) -> None:
         log.info("stopping")
         self._left = True
         try:
             async with asyncio.timeout(_STOP_SECONDS + self._settings.drain_seconds):
-                await self.pipeline.drain()
+                await asyncio.gather(self.pipeline.drain(), self.assigning.revoke())
                 await self.app.stop()
         except TimeoutError:
             log.warning("the stop took too long and was cut short")
@@ -157,6 +182,8 @@ class Worker:
 
     async def _close(self) -> None:
         self.application.close()
+        await self.definitions.stop()
+        await self.assigning.close()
         self._folder.cleanup()
         await self._dead_letters.close()
         await self.writer.close()
@@ -177,10 +204,13 @@ class Worker:
         if not self._left:
             places = [TopicPartition(*place) for place in assigned]
             log.info("partitions assigned", count=len(places))
-            self.pipeline.assign(places, self._consumer)
+            asked = [place for place in places if place.topic == ASSIGNMENT_REQUESTS.name]
+            self.pipeline.assign([p for p in places if p not in asked], self._consumer)
+            self.assigning.assign(asked, self._consumer)
+            self.metrics.partitions.set(len(places))
 
     async def _on_revoked(self, app: Any, revoked: Iterable[TP], **_: Any) -> None:
-        await self.pipeline.revoke()
+        await asyncio.gather(self.pipeline.revoke(), self.assigning.revoke())
 
     @property
     def _consumer(self) -> Consumer:
@@ -192,7 +222,7 @@ class Worker:
             await asyncio.sleep(_WATCH_SECONDS)
             if self.app.crashed:
                 raise WorkerError(f"Faust ended: {self.app.crash_reason!r}")
-            if self.writer.circuit.problem or self.application.registry_problem:
+            if self._is_excused:
                 self._excused_at = self._clock()
             waiting = 0
             for place, partition in self.pipeline.partitions.items():
@@ -201,31 +231,53 @@ class Worker:
                 if partition.ledger is not None and end is not None:
                     lag = max(0, end - partition.ledger.next)
                     self.metrics.lag.labels(*map(str, place)).set(lag)
+            for place, asked in self.assigning.partitions.items():
+                waiting += asked.intake.bytes
+                end = self._consumer.end(place)
+                if asked.next is not None and end is not None:
+                    self.metrics.lag.labels(*map(str, place)).set(max(0, end - asked.next))
             self.metrics.waiting_bytes.set(waiting)
             self.pipeline.look_for_missing(self._consumer.readable_end)
+            self.assigning.look_for_missing(self._consumer.readable_end)
+
+    @property
+    def _is_excused(self) -> bool:
+        """What it needs is away: standing still is no fault of its own."""
+        return any(
+            (
+                self.writer.circuit.problem,
+                self.application.registry_problem,
+                self.assigning.registry_problem,
+                self.assigning.problem,
+            )
+        )
 
     @property
     def stalled_seconds(self) -> float:
         """How long something has waited while its partition made no progress and nothing that this
         worker needs was away."""
-        since = (
+        since = [
             max(p.progressed_at, p.intake.oldest)
             for p in self.pipeline.partitions.values()
             if p.intake.rows or (p.ledger and p.ledger.intended)
-        )
+        ]
+        since += self.assigning.waiting_since()
         return max((self._clock() - max(at, self._excused_at) for at in since), default=0.0)
 
     def problems(self) -> dict[str, str | None]:
         """What stands in the way, by dependency; None where nothing does."""
         unjoined = None if self.pipeline.joined else "the group has not given it its share yet"
-        return {
-            "kafka": self._kafka_problem or unjoined,
-            "clickhouse": self.writer.circuit.problem,
-            "registry": self.application.registry_problem,
-        }
+        registry = self.application.registry_problem or self.assigning.registry_problem
+        found = {"kafka": self._kafka_problem or unjoined, "registry": registry}
+        if self._settings.ingest:
+            found["clickhouse"] = self.writer.circuit.problem
+        if self._settings.assignments:
+            found["definitions"] = self.definitions.problem
+            found["answers"] = self.assigning.problem
+        return found
 
     def shown_partitions(self) -> list[dict[str, object]]:
-        return [
+        shown: list[dict[str, object]] = [
             {
                 "topic": place.topic,
                 "partition": place.partition,
@@ -235,6 +287,7 @@ class Worker:
             }
             for place, partition in sorted(self.pipeline.partitions.items())
         ]
+        return shown + [asked.shown for _, asked in sorted(self.assigning.partitions.items())]
 
 
 async def _ended(task: asyncio.Future[Any]) -> None:
