@@ -144,5 +144,5 @@ def create_app(
     app.add_middleware(BodyLimitMiddleware, max_bytes=settings.service.max_body_bytes)
     app.add_middleware(RequestMiddleware, metrics=metrics)  # the last is the outermost
     add_document(app)
-    app.state.end_streams = assigning.end_streams
+    app.state.assigning = assigning
     return app

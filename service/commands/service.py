@@ -70,7 +70,7 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Streams end first: they are open requests, for which the end would wait."""
         app: Any = self.config.app
-        app.state.end_streams()
+        app.state.assigning.end_streams()
         await super().shutdown(sockets)
 
 
