@@ -171,6 +171,21 @@ async def test_entry_that_is_still_waiting_at_the_end_is_counted() -> None:
     assert house.counted("anabranch_audit_entries_lost_total", reason="at_stop") == 2
 
 
+async def test_writer_that_has_ended_by_a_bug_shows_in_the_readiness() -> None:
+    house = House()
+
+    async def broken(entries: Sequence[AuditEntry]) -> None:
+        raise TypeError("a bug")
+
+    house.audit._write = broken
+    recording = asyncio.create_task(house.audit.record("a", "x.y", "z", None, None))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert "what writes them has ended" in (await house.audit.check() or "")
+    recording.cancel()
+    await house.audit.stop(flush_seconds=0.01)
+
+
 async def test_denied_attempts_of_one_source_are_limited_and_the_rest_is_counted() -> None:
     house = House(denied_per_minute=3)
     for _ in range(10):
