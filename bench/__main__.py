@@ -11,6 +11,7 @@ import sys
 BENCHES = {
     "emitter": "bench.emitter",
     "http_events": "bench.http_events",
+    "http_assign": "bench.http_assign",
     "engine": "bench.engine.run",
     "freshness": "bench.freshness",
     "assignment_requests": "bench.assignment_requests",

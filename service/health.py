@@ -119,7 +119,8 @@ def health_routes(access: Access, readiness: Readiness, metrics: ServiceMetrics)
     async def readyz(
         response: Response,
         only: Annotated[
-            list[Literal["kafka", "topics", "schemas", "clickhouse", "audit"]] | None,
+            list[Literal["kafka", "topics", "schemas", "clickhouse", "audit", "definitions"]]
+            | None,
             Query(
                 description="Judge these alone; a pod that only takes in events needs no more "
                 "than kafka, topics and schemas."

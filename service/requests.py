@@ -24,7 +24,8 @@ _SANE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+=-]{0,127}")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 RATE_HEADERS = "anabranch.rate_headers"
 """Where a limited request carries the headers of its answer, whatever that will be."""
-_QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
+# Asked all the time: a line for each would cost more than the answer, and metrics count them.
+_QUIET = frozenset({"/healthz", "/readyz", "/metrics", "/v1/assign"})
 
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -82,7 +83,7 @@ class RequestMiddleware:
         method = scope["method"] if scope["method"] in _METHODS else "other"
         self.metrics.requests.labels(route, method, status or "none").inc()
         self.metrics.request_seconds.labels(route, method).observe(seconds)
-        say = logger.debug if route in _QUIET else logger.info
+        say = logger.debug if route in _QUIET and status < 400 else logger.info
         say(
             "request",
             route=route,

@@ -75,6 +75,7 @@ def test_variables_tell_every_address_and_where_the_keys_are() -> None:
         "ANABRANCH_REGISTRY__URL": "http://127.0.0.1:8080",
         "ANABRANCH_SERVICE__PORT": "8080",
         "ANABRANCH_CREDENTIALS": "/state/credentials.json",
+        "ANABRANCH_DEFINITIONS__FOLDER": "/state/definitions",
     }
 
 
