@@ -137,14 +137,21 @@ def assign(
         detail = f"{type(error).__name__}: {error}"[:200]
         reason, variation = Reason.FAILED, plan.keys[0]
         params, adjustments = plan.params(0)
-    return Assignment(
-        plan.key,
-        plan.version,
-        variation,
-        params,
-        reason,
-        unit,
-        detail,
-        adjustments,
-        () if trace is None else tuple(trace),
+    return _made(
+        Assignment,
+        (
+            plan.key,
+            plan.version,
+            variation,
+            params,
+            reason,
+            unit,
+            detail,
+            adjustments,
+            () if trace is None else tuple(trace),
+        ),
     )
+
+
+# Without the call in Python that a named tuple is made by otherwise.
+_made = tuple.__new__

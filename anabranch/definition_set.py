@@ -178,7 +178,7 @@ class DefinitionSet:
         if plan.targets_unit and unit and plan.unit not in attributes:
             attributes = {**attributes, plan.unit: unit}
         parent = _without_parents
-        if plan.definition.prerequisites:
+        if plan.prerequisites:
 
             def parent(other: str) -> Assignment:
                 if not depth:
@@ -274,6 +274,9 @@ def _unit(kind: str, units: Units, attributes: Mapping[str, Any]) -> str:
             found = attributes.get(kind)
         if found is None:
             found = units.get(ANY_KIND, "")
+    if found.__class__ is str and len(found) <= _LONGEST_UNIT:
+        unit: str = found
+        return unit
     if isinstance(found, int) and not isinstance(found, bool):
         found = str(found)
     if not isinstance(found, str) or len(found) > _LONGEST_UNIT:
