@@ -40,7 +40,7 @@ class Bucketing:
     """The hash of one seed, with what does not depend on the unit done once.
 
     The hash is the dearest part of a decision, and units come again and again: the buckets of the
-    last ones are kept, up to 1,024 of a seed, which is about 0.15 MB. Threads may share it: at
+    last ones are kept, up to 1,024 of a seed, about 0.13 MB. Threads may share it: at
     worst a bucket is found twice.
     """
 
