@@ -48,11 +48,11 @@ class Reason(StrEnum):
 _ASSIGNED, _EARLIER_PHASE = Reason.ASSIGNED, Reason.EARLIER_PHASE
 
 _SENTENCES: Final[Mapping[Reason, str]] = {
-    Reason.ASSIGNED: "bucket {0:.4f} falls to this variation",
+    Reason.ASSIGNED: "bucket {0} falls to this variation",
     Reason.FORCED: "the allow list names this unit",
     Reason.EARLIER_PHASE: "an earlier phase gave the unit this variation",
-    Reason.PHASE_OPENING: "bucket {0:.4f} changes hands in an opening phase; try again shortly",
-    Reason.NOT_COVERED: "bucket {0:.4f} is not covered",
+    Reason.PHASE_OPENING: "bucket {0} changes hands in an opening phase; try again shortly",
+    Reason.NOT_COVERED: "bucket {0} is not covered",
     Reason.NOT_TARGETED: "the unit's attributes do not match the targeting",
     Reason.LOCALE_OFF: "the experiment is off for the locale {0}",
     Reason.PREREQUISITE: "the unit is not in a wanted variation of {0}",
@@ -100,7 +100,8 @@ class Assignment(NamedTuple):
 
     @property
     def rationale(self) -> str:
-        return _SENTENCES[self.reason].format(self.detail)
+        found = self.detail
+        return _SENTENCES[self.reason].format(f"{found:.4f}" if isinstance(found, float) else found)
 
     @property
     def exposure_id(self) -> str:
