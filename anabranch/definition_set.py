@@ -178,20 +178,17 @@ class DefinitionSet:
         if plan.targets_unit and unit and plan.unit not in attributes:
             attributes = {**attributes, plan.unit: unit}
         parent = _without_parents
-        if plan.definition.prerequisites:
+        if plan.prerequisites:
 
             def parent(other: str) -> Assignment:
                 if not depth:
                     raise RecursionError(f"prerequisites of {key} go round in circles")
                 return self._assign(other, units, attributes, at, (), False, depth - 1)
 
-        held = plan.holdout_unit and _unit(plan.holdout_unit, units, attributes)
-        return assign(
-            *(plan, unit, attributes, at, parent),
-            held_unit=held or "",
-            away=away,
-            explain=explain,
-        )
+        held_unit = ""
+        if plan.holdout_unit is not None:
+            held_unit = _unit(plan.holdout_unit, units, attributes)
+        return assign(plan, unit, attributes, at, parent, held_unit, away, explain)
 
     def _without_plan(self, key: str, units: Units) -> Assignment:
         unit = units if isinstance(units, str) else ""
@@ -271,8 +268,15 @@ def _unit(kind: str, units: Units, attributes: Mapping[str, Any]) -> str:
     """As GrowthBook's SDKs write it: numbers as text. Empty where there is none to decide by."""
     if isinstance(units, str):
         found: Any = units
-    elif (found := units.get(kind, attributes.get(kind))) is None:
-        found = units.get(ANY_KIND, "")
+    else:
+        found = units.get(kind)
+        if found is None:
+            found = attributes.get(kind)
+        if found is None:
+            found = units.get(ANY_KIND, "")
+    if found.__class__ is str and len(found) <= _LONGEST_UNIT:
+        unit: str = found
+        return unit
     if isinstance(found, int) and not isinstance(found, bool):
         found = str(found)
     if not isinstance(found, str) or len(found) > _LONGEST_UNIT:

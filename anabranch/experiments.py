@@ -22,7 +22,7 @@ from typing import Any, Self, TypedDict, Unpack
 from pydantic import SecretStr, ValidationError
 
 from anabranch import process
-from anabranch.assignment import IN_EXPERIMENT, Assignment, Reason
+from anabranch.assignment import Assignment, Reason
 from anabranch.definition_choice import refresh_by
 from anabranch.definition_refresh import InvalidParams
 from anabranch.definition_set import DefinitionSet, Units
@@ -138,7 +138,7 @@ class Experiments:
         attributes = attributes or _NOTHING
         definitions = self._refresh.definitions
         found = definitions.assign(experiment, units, attributes, away=away, explain=explain)
-        if found.reason in IN_EXPERIMENT:
+        if found.in_experiment:
             if log and self._exposures is not None:
                 dimensions = definitions.plans[experiment].definition.dimensions
                 self._exposures.log(found, attributes, dimensions)
@@ -161,7 +161,7 @@ class Experiments:
         definitions = self._refresh.definitions
         all_found = definitions.assign_all(units, attributes, away=away)
         for found in all_found:
-            if found.reason in IN_EXPERIMENT:
+            if found.in_experiment:
                 if log and self._exposures is not None:
                     dimensions = definitions.plans[found.experiment].definition.dimensions
                     self._exposures.log(found, attributes, dimensions)

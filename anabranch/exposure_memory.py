@@ -12,7 +12,7 @@ class ExposureMemory:
     """Bounded: beyond `most` the one that was not asked for the longest is forgotten.
 
     What is forgotten is logged once more, with the same exposure id, so nothing counts twice. An
-    entry takes about 0.35 KB where units are pseudonyms: 35 MB for 100,000.
+    entry takes about 0.3 KB where units are pseudonyms: 30 MB for 100,000.
     """
 
     def __init__(

@@ -127,7 +127,7 @@ class ExperimentsSettings(Section):
         3600.0, gt=0, description="Within it the same exposure is logged once."
     )
     remembered_exposures: int = Field(
-        100_000, gt=0, le=100_000_000, description="Of that window at most, about 0.35 KB each."
+        100_000, gt=0, le=100_000_000, description="Of that window at most, about 0.3 KB each."
     )
     source: str = Field(
         "", max_length=128, description="What exposures say of who logged them: dialogue/2.4."

@@ -15,6 +15,7 @@ BENCHES = {
     "engine": "bench.engine.run",
     "freshness": "bench.freshness",
     "assignment_requests": "bench.assignment_requests",
+    "assignment": "bench.assignment",
 }
 
 

@@ -342,9 +342,7 @@ def run(server: DefinitionServer, program: str) -> subprocess.Popen[str]:
 
 
 def test_forked_child_refreshes_and_counts_by_itself(server: DefinitionServer) -> None:
-    forked = run(
-        server,
-        """
+    program = """
 children = []
 for _ in range(3):
     if not (pid := os.fork()):
@@ -355,25 +353,25 @@ for _ in range(3):
 else:
     assert experiments.counters.exposures_logged == 1
 assert experiments.assign("tone", "u3").version == 1
-print("ready", flush=True)
+os.write(1, b"ready\\n")
 deadline = time.monotonic() + 20
 while experiments.assign("tone", "u3").version != 2:
     assert time.monotonic() < deadline, experiments.problem
     time.sleep(0.01)
-print("changed", flush=True)
+os.write(1, b"changed\\n")
 for pid in children:
     assert os.waitpid(pid, 0)[1] == 0
-""",
-    )
-    assert forked.stdout is not None
-    for _ in range(4):
-        assert forked.stdout.readline() == "ready\n"
-    server.change(document(version=2))
-    rest, errors = forked.communicate(timeout=60)
+"""
+    with run(server, program) as forked:
+        assert forked.stdout is not None
+        for _ in range(4):
+            assert forked.stdout.readline() == "ready\n"
+        server.change(document(version=2))
+        rest, errors = forked.communicate(timeout=60)
     assert (forked.returncode, errors, rest) == (0, "", "changed\n" * 4)
 
 
 def test_process_ends_at_once_though_nobody_closes(server: DefinitionServer) -> None:
-    ending = run(server, "started = time.monotonic(); print(threading.active_count())")
-    output, errors = ending.communicate(timeout=60)
+    with run(server, "print(threading.active_count())") as ending:
+        output, errors = ending.communicate(timeout=60)
     assert (ending.returncode, errors, output) == (0, "", "3\n")
