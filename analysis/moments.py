@@ -7,7 +7,7 @@ other; deviations do not. Two parts are added by the formula of Chan, Golub and 
 
 Where a database can only give sums, let it take them about a shift: any constant near the mean,
 the same for all parts. A shift of 0 gives plain sums, which are enough while the standard deviation
-is more than a millionth of the mean.
+is more than a thousandth of the mean.
 """
 
 from __future__ import annotations
@@ -21,10 +21,7 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 
-# Deviations below what the arithmetic of their sums can tell from zero are zero. A database adds
-# squares one by one or in blocks; its relative error has been seen up to some dozen units in the
-# last place.
-_ROUNDING = 64 * np.finfo(np.float64).eps
+_EPSILON = float(np.finfo(np.float64).eps)
 
 
 def _overflowing() -> np.errstate:
@@ -53,11 +50,13 @@ class Moments:
         if not array.size:
             return cls()
         with _overflowing():
-            mean = float(array.mean())
-            squares = float(np.square(array - mean).sum())
-        return cls(
-            array.size, mean, _known(squares, array.size * mean * _ROUNDING * mean * _ROUNDING)
-        )
+            rough = float(array.mean())
+            deviations = array - rough
+            # A second pass takes out what the rough mean was off by.
+            missed = float(deviations.mean())
+            squares = float(np.square(deviations).sum())
+        left = _known(squares - array.size * missed * missed, squares * _rounding(array.size))
+        return cls(array.size, rough + missed, left)
 
     @classmethod
     def from_sums(cls, units: int, total: float, squares: float, shift: float = 0.0) -> Moments:
@@ -65,9 +64,8 @@ class Moments:
         if units == 0:
             return cls()
         deviation = total / units
-        return cls(
-            units, shift + deviation, _known(squares - total * deviation, squares * _ROUNDING)
-        )
+        left = _known(squares - total * deviation, squares * _rounding(units))
+        return cls(units, shift + deviation, left)
 
     @classmethod
     def from_variance(cls, units: int, mean: float, variance: float) -> Moments:
@@ -115,8 +113,9 @@ class JointMoments:
         with _overflowing():
             means = rows.mean(axis=1)
             deviations = rows - means[:, None]
-            products = deviations @ deviations.T
-        return cls._checked(rows.shape[1], means, products)
+            missed = deviations.mean(axis=1)
+            products = deviations @ deviations.T - rows.shape[1] * np.outer(missed, missed)
+        return cls._checked(rows.shape[1], means + missed, products)
 
     @classmethod
     def from_sums(
@@ -134,7 +133,7 @@ class JointMoments:
         with _overflowing():
             centred = raw - np.outer(sums, sums) / units
         for i in range(len(sums)):
-            squares = _known(float(centred[i, i]), float(raw[i, i]) * _ROUNDING)
+            squares = _known(float(centred[i, i]), float(raw[i, i]) * _rounding(units))
             if squares == 0:
                 centred[i, :] = centred[:, i] = 0.0
         return cls._checked(units, about + sums / units, centred)
@@ -167,7 +166,7 @@ class JointMoments:
         with _overflowing():
             terms = np.outer(left, right) * np.asarray(self.products)
             total = float(terms.sum())
-        return 0.0 if abs(total) <= _ROUNDING * float(np.abs(terms).sum()) else total
+        return 0.0 if abs(total) <= 64 * _EPSILON * float(np.abs(terms).sum()) else total
 
     def along(self, weights: Sequence[float]) -> Moments:
         """Of the weighted sum of a unit's values. Influence values are such sums."""
@@ -178,3 +177,11 @@ class JointMoments:
 
 def _known(squares: float, noise: float) -> float:
     return 0.0 if squares <= noise else squares
+
+
+def _rounding(units: int) -> float:
+    """How far off a sum of squares may be, as a share of it, when it was added one by one.
+
+    What is left of it below that cannot be told from zero, and is zero.
+    """
+    return max(64, units) * _EPSILON
