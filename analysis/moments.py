@@ -166,7 +166,8 @@ class JointMoments:
         with _overflowing():
             terms = np.outer(left, right) * np.asarray(self.products)
             total = float(terms.sum())
-        return 0.0 if abs(total) <= 64 * _EPSILON * float(np.abs(terms).sum()) else total
+            noise = 64 * _EPSILON * float(np.abs(terms).sum())
+        return 0.0 if abs(total) <= noise < math.inf else total
 
     def along(self, weights: Sequence[float]) -> Moments:
         """Of the weighted sum of a unit's values. Influence values are such sums."""
@@ -176,7 +177,7 @@ class JointMoments:
 
 
 def _known(squares: float, noise: float) -> float:
-    return 0.0 if squares <= noise else squares
+    return 0.0 if squares <= noise < math.inf else squares
 
 
 def _rounding(units: int) -> float:

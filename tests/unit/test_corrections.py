@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from statsmodels.stats.multitest import multipletests
+
+from analysis.corrections import Correction, Family, Question, adjusted, correct
+
+P_VALUES = st.lists(st.floats(0, 1), min_size=1, max_size=30)
+QUESTIONS = {
+    Question("turn_ms", "warm"): 0.01,
+    Question("turn_ms", "cold"): 0.02,
+    Question("retries", "warm"): 0.03,
+    Question("turn_ms", "warm", "en"): 0.04,
+}
+
+
+@given(P_VALUES)
+def test_holm_is_that_of_statsmodels(p_values: list[float]) -> None:
+    theirs = multipletests(p_values, method="holm")[1]
+    assert correct(p_values, Correction.HOLM) == pytest.approx(list(theirs), rel=1e-9)
+
+
+@given(P_VALUES)
+def test_benjamini_hochberg_is_that_of_statsmodels(p_values: list[float]) -> None:
+    theirs = multipletests(p_values, method="fdr_bh")[1]
+    assert correct(p_values, Correction.BENJAMINI_HOCHBERG) == pytest.approx(list(theirs), rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("family", "expected"),
+    [
+        (Family.METRICS, [0.02, 0.02, 0.03, 0.04]),
+        (Family.VARIATIONS, [0.02, 0.02, 0.03, 0.04]),
+        (Family.SEGMENTS, [0.02, 0.02, 0.03, 0.04]),
+        (Family.ALL, [0.04, 0.06, 0.06, 0.06]),
+    ],
+)
+def test_adjusted_corrects_within_the_family_that_was_chosen(
+    family: Family, expected: list[float]
+) -> None:
+    answer = adjusted(QUESTIONS, family, Correction.HOLM)
+    assert list(answer) == list(QUESTIONS)
+    assert list(answer.values()) == pytest.approx(expected)
+
+
+def test_adjusted_without_a_correction_changes_nothing() -> None:
+    assert adjusted(QUESTIONS, Family.ALL, Correction.NONE) == QUESTIONS
+    assert adjusted({}, Family.ALL, Correction.HOLM) == {}
+
+
+@pytest.mark.parametrize("wrong", [-0.1, 1.5, float("nan")])
+def test_correct_refuses_what_is_no_p_value(wrong: float) -> None:
+    with pytest.raises(ValueError, match="leave out tests without a verdict"):
+        correct([0.5, wrong], Correction.HOLM)
