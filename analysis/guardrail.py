@@ -19,7 +19,7 @@ from scipy import special
 
 from analysis.effects import NEGATIVE_BASELINE, upper_tail
 from analysis.estimates import Difference, Estimate, difference
-from analysis.sequential import FEWEST_UNITS, Tuning, above_zero, too_early
+from analysis.sequential import FEWEST_UNITS, Tuning, above_zero, cautious_difference, too_early
 from analysis.verdict import Interval, NoVerdict
 
 
@@ -73,20 +73,21 @@ def guard(
     if limit.relative and baseline.units and baseline.value < 0:
         return NEGATIVE_BASELINE
     sign = 1.0 if limit.higher_is_worse else -1.0
-    gap = difference(
-        baseline,
-        arm,
-        multiple=1 + sign * limit.margin if limit.relative else 1.0,
-        margin=0.0 if limit.relative else sign * limit.margin,
-    )
-    if isinstance(gap, NoVerdict):
-        return gap
-    harm = gap if limit.higher_is_worse else _negative(gap)
+    multiple = 1 + sign * limit.margin if limit.relative else 1.0
+    margin = 0.0 if limit.relative else sign * limit.margin
+    once = difference(baseline, arm, multiple=multiple, margin=margin)
+    if isinstance(once, NoVerdict):
+        return once
+    always = cautious_difference(baseline, arm, multiple=multiple, margin=margin)
+    if isinstance(always, NoVerdict):
+        return always
+    if not limit.higher_is_worse:
+        once, always = _negative(once), _negative(always)
     early = too_early(baseline, arm, fewest_units)
     return Guarded(
-        excess=harm.value,
-        at_horizon=_once(harm, level),
-        any_time=_always(harm, tuning, level) if early is None else early,
+        excess=once.value,
+        at_horizon=_once(once, level),
+        any_time=_always(always, tuning, level) if early is None else early,
     )
 
 

@@ -86,7 +86,10 @@ def clustered_shares(
 
 
 def estimate(units: int, value: float, ends: Interval, level: float = 0.95) -> Estimate | NoVerdict:
-    """As every test wants it: the interval's width says what the standard error is."""
+    """As every test wants it: the interval's width says what the standard error is.
+
+    `level` is the interval's own: of exact ranks, their coverage.
+    """
     if units < 2:
         return TOO_FEW_UNITS if units else NO_UNITS
     if ends.low == ends.high:

@@ -24,10 +24,10 @@ import numpy as np
 from analysis.bayes import FLAT, posterior
 from analysis.cuped import adjusted_means
 from analysis.effects import compare, critical_t, delta_relative
-from analysis.estimates import mean
+from analysis.estimates import difference, mean
 from analysis.moments import JointMoments
 from analysis.ratios import ratio
-from analysis.sequential import Tuning, compare_always
+from analysis.sequential import Tuning, two_sided
 from deploy.bootstrap import private_uv, uv_environment
 from tests.trust.kinds import Pair, known
 
@@ -110,7 +110,8 @@ def _ours(case: Case, theirs: Mapping[str, float]) -> dict[str, float]:
         case _:
             return {"variance of share": known(ratio(arms[0])).squared_error}
     once, planned = known(compare(*pair)), Tuning(theirs["rho_squared"])
-    always = known(compare_always(*pair, planned, fewest_units=2))
+    # Theirs has separate variances alone, ours the greater error of separate and pooled ones.
+    always = two_sided(known(difference(*pair)), planned)
     belief = known(posterior(*pair, FLAT))
     found = {
         "effect": once.absolute.value,

@@ -7,7 +7,7 @@ four binomial standard errors; beyond that the statistics are wrong, or the luck
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +22,7 @@ from analysis.power import Design
 from analysis.sample_ratio import sequential
 from analysis.sequential import Tuning, compare_always
 from analysis.verdict import NoVerdict
-from tests.trust.kinds import KINDS, Kind, known
+from tests.trust.kinds import KINDS, Kind, Values, known
 
 LEVEL = 0.05
 
@@ -98,6 +98,33 @@ def looked_at_always(
             once += single
         yield _share("false alarms, ever, always-valid", kind.name, ever, experiments, LEVEL, low=0)
         yield Figure("(the same with the p-value of one look)", kind.name, once / experiments, 0, 1)
+
+
+def unevenly_split(experiments: int, looks: int, seed: int) -> Iterator[Figure]:
+    """The same with a tenth of the units in one arm, which meets rare or extreme values late."""
+    draws: dict[str, Callable[[np.random.Generator, int], Values]] = {
+        "1 % succeed, 90:10": lambda rng, units: (rng.random(units) < 0.01).astype(float),
+        "log-normal, 90:10": lambda rng, units: rng.lognormal(0, 1.5, units),
+    }
+    for name, draw in draws.items():
+        rng = np.random.default_rng(seed)
+        tuning = Tuning.for_units(looks * 1_000)
+        ever = 0
+        for _ in range(experiments):
+            large, small = draw(rng, looks * 900), draw(rng, looks * 100)
+            ever += any(
+                known(
+                    compare_always(
+                        mean(Moments.of(large[: 900 * at])),
+                        mean(Moments.of(small[: 100 * at])),
+                        tuning,
+                    )
+                ).p_value
+                < LEVEL
+                for at in range(1, looks + 1)
+                if large[: 900 * at].any()
+            )
+        yield _share("false alarms, ever, always-valid", name, ever, experiments, LEVEL, low=0)
 
 
 def false_breaches(experiments: int, looks: int, seed: int) -> Iterator[Figure]:
@@ -211,6 +238,7 @@ def all_studies(experiments: int, looks: int, seed: int) -> Iterator[Figure]:
     yield from coverage(KINDS, experiments, seed)
     yield from relative_coverage(experiments, seed)
     yield from looked_at_always(KINDS, max(100, experiments // 4), looks, seed)
+    yield from unevenly_split(max(100, experiments // 4), looks, seed)
     yield from false_breaches(max(100, experiments // 4), looks, seed)
     yield from sample_ratios(max(100, experiments // 4), seed)
     yield from less_variance(experiments, seed)

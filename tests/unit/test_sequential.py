@@ -8,11 +8,12 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import integrate, optimize, stats
 
-from analysis.estimates import Difference, Estimate
+from analysis.estimates import Difference, Estimate, difference
 from analysis.sequential import (
     AlwaysValid,
     Tuning,
     above_zero,
+    cautious_difference,
     compare_always,
     narrowest,
     two_sided,
@@ -118,6 +119,18 @@ def test_compare_always_has_no_verdict_before_the_first_look_and_without_varianc
     assert isinstance(flat, NoVerdict)
     assert flat.reason is NoVerdictReason.ZERO_VARIANCE
     assert isinstance(compare_always(Estimate(100, 1, 1), Estimate(500, 1, 0), tuning), AlwaysValid)
+
+
+def test_cautious_difference_has_the_greater_error_of_separate_and_pooled_variances() -> None:
+    even = Estimate(500, 1, 4), Estimate(500, 2, 9)
+    plain, cautious = difference(*even), cautious_difference(*even)
+    assert isinstance(plain, Difference)
+    assert isinstance(cautious, Difference)
+    assert cautious.standard_error == pytest.approx(plain.standard_error, rel=1e-12)
+    unmet = cautious_difference(Estimate(9_000, 0.01, 0.0099), Estimate(1_000, 0, 0))
+    assert isinstance(unmet, Difference)
+    assert unmet.standard_error == pytest.approx(math.sqrt(0.0099 * 0.9 / 1_000), rel=0.06)
+    assert isinstance(cautious_difference(Estimate(1, 1, 1), Estimate(9, 1, 1)), NoVerdict)
 
 
 def test_two_sided_and_above_zero_bear_effects_of_any_size() -> None:

@@ -42,6 +42,10 @@ def test_relative_intervals_hold_the_effect_when_the_baseline_is_noisy() -> None
     assert kept(studies.relative_coverage(300, SEED))
 
 
+def test_always_valid_p_values_keep_their_level_when_one_arm_is_small_and_events_are_rare() -> None:
+    assert kept(studies.unevenly_split(80, 10, SEED))
+
+
 def test_guardrails_are_not_breached_by_looking_often() -> None:
     assert kept(studies.false_breaches(100, 20, SEED))
 
