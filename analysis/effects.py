@@ -13,7 +13,7 @@ import math
 
 from scipy import special
 
-from analysis.estimates import Estimate, difference
+from analysis.estimates import Estimate, difference, sharing_variance
 from analysis.verdict import Comparison, Effect, Interval, NoVerdict, NoVerdictReason
 
 NEGATIVE_BASELINE = NoVerdict(
@@ -33,6 +33,7 @@ def compare(baseline: Estimate, arm: Estimate, level: float = 0.95) -> Compariso
     gap = difference(baseline, arm)
     if isinstance(gap, NoVerdict):
         return gap
+    baseline, arm = sharing_variance(baseline, arm)
     statistic = gap.value / gap.standard_error
     critical = critical_t(level, gap.degrees)
     margin = critical * gap.standard_error
@@ -47,7 +48,6 @@ def compare(baseline: Estimate, arm: Estimate, level: float = 0.95) -> Compariso
 
 def fieller_relative(baseline: Estimate, arm: Estimate, critical: float) -> Effect | NoVerdict:
     """The relative effect and Fieller's interval; `critical` is the quantile that bounds it."""
-    # A baseline that does not vary is known for certain, and a ratio of zero to it is no trouble.
     doubt = critical * baseline.standard_error
     if baseline.value < -doubt:
         return NEGATIVE_BASELINE

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.multitest import multipletests
 
@@ -26,6 +26,7 @@ def test_holm_is_that_of_statsmodels(size: int) -> None:
     assert correct(p_values, Correction.HOLM) == pytest.approx(list(theirs), rel=1e-9)
 
 
+@settings(deadline=None)
 @given(P_VALUES)
 def test_holm_is_what_its_definition_says(p_values: list[float]) -> None:
     size = len(p_values)
@@ -35,6 +36,7 @@ def test_holm_is_what_its_definition_says(p_values: list[float]) -> None:
         assert holm(p_values)[index] == min(1, max(scaled))
 
 
+@settings(deadline=None)
 @given(P_VALUES)
 def test_benjamini_hochberg_is_that_of_statsmodels(p_values: list[float]) -> None:
     theirs = multipletests(p_values, method="fdr_bh")[1]

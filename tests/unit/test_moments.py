@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.moments import JointMoments, Moments
@@ -13,6 +13,7 @@ VALUES = st.lists(st.floats(-1e6, 1e6), min_size=0, max_size=40)
 PAIRS = st.lists(st.tuples(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6)), min_size=2, max_size=40)
 
 
+@settings(deadline=None)
 @given(VALUES, VALUES)
 def test_moments_of_two_halves_add_up_to_those_of_the_whole(
     left: list[float], right: list[float]
@@ -74,6 +75,7 @@ def test_moments_refuse_less_than_no_units_and_negative_squares() -> None:
         Moments(2, 0.0, -1.0)
 
 
+@settings(deadline=None)
 @given(PAIRS, PAIRS)
 def test_joint_moments_of_two_halves_add_up_to_those_of_the_whole(
     left: list[tuple[float, float]], right: list[tuple[float, float]]

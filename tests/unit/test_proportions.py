@@ -3,7 +3,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import optimize
 from statsmodels.stats.proportion import (
@@ -95,6 +95,7 @@ def test_likeliest_baseline_is_where_a_search_finds_the_greatest_likelihood(
     assert _likeliest_baseline(baseline, arm, difference) == pytest.approx(found.x, abs=1e-7)
 
 
+@settings(deadline=None)
 @given(proportions(), proportions())
 def test_compare_proportions_agrees_with_itself_and_stays_within_what_proportions_can_be(
     baseline: Proportion, arm: Proportion

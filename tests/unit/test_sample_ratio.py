@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -50,6 +50,7 @@ def test_sequential_p_value_is_the_inverse_bayes_factor_of_scipys_distributions(
     assert answer.p_value == pytest.approx(min(1, math.exp(-float(log_bayes))), rel=1e-9)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 5_000), st.integers(1, 5_000), st.integers(1, 99))
 def test_sequential_wealth_is_a_fair_game_when_shares_are_as_planned(
     left: int, right: int, percent: int

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import integrate, optimize, stats
 
@@ -64,6 +64,7 @@ def test_above_zero_is_never_surer_than_the_mixture_over_positive_effects_and_ha
         assert answer.p_value < 1.05 * exact
 
 
+@settings(deadline=None)
 @given(GAPS, TUNINGS)
 def test_two_sided_interval_leaves_zero_out_when_the_p_value_is_below_the_level(
     gap: Difference, tuning: Tuning
@@ -73,6 +74,7 @@ def test_two_sided_interval_leaves_zero_out_when_the_p_value_is_below_the_level(
     assert (answer.p_value < 0.05) == (0.0 not in answer.interval)
 
 
+@settings(deadline=None)
 @given(GAPS, TUNINGS)
 def test_above_zero_bound_is_above_zero_when_the_p_value_is_below_the_level(
     gap: Difference, tuning: Tuning
