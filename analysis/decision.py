@@ -112,12 +112,7 @@ def decide(situation: Situation, rule: Rule | None = None) -> Decision:
         return Decision(*_waiting(situation), (sentence,))
     found = [one for one in situation.primary if isinstance(one, Finding)]
     if not found:
-        reasons = dict.fromkeys(
-            f"{one.metric}: {one.why.sentence}"
-            for one in situation.primary
-            if isinstance(one, Unfound)
-        )
-        return Decision(*_waiting(situation), tuple(reasons))
+        return Decision(*_waiting(situation), tuple(_unanswered(situation)))
     return _weighed(situation, found, rule)
 
 
@@ -143,6 +138,7 @@ def _weighed(situation: Situation, found: Sequence[Finding], rule: Rule) -> Deci
     reasons = [sentence for key in others for sentence in (*gains[key], *doubts[key])]
     if not any(gains.values()):
         reasons.insert(0, "No primary metric differs from the baseline for sure yet.")
+    reasons += _unanswered(situation)
     return Decision(*_waiting(situation), (*reasons, _where_it_stands(situation)))
 
 
@@ -187,6 +183,11 @@ def _doubts(situation: Situation, variation: str) -> list[str]:
                 "nor shown to hold."
             )
     return doubts
+
+
+def _unanswered(situation: Situation) -> list[str]:
+    unfound = [one for one in situation.primary if isinstance(one, Unfound)]
+    return list(dict.fromkeys(f"{one.metric}: {one.why.sentence}" for one in unfound))
 
 
 def _within(situation: Situation, variation: str) -> list[str]:

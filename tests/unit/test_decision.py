@@ -179,6 +179,11 @@ def test_decide_ships_the_one_that_gains_most_and_names_the_harmful_one() -> Non
     assert "cold is worse in output_tokens" in told
 
 
+def test_decide_tells_of_a_primary_metric_without_a_verdict_beside_others() -> None:
+    mixed = situation([finding(1, UNSURE), Unfound("choices", "warm", ZERO_VARIANCE)])
+    assert f"choices: {ZERO_VARIANCE.sentence}" in decide(mixed).reasons
+
+
 def test_decide_says_how_far_the_experiment_is() -> None:
     unclear = situation([finding(1, UNSURE)])
     assert decide(unclear).reasons[-1] == "It has 10,000 of 20,000 planned units."
