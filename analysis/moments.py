@@ -69,8 +69,11 @@ class Moments:
 
     @classmethod
     def from_variance(cls, units: int, mean: float, variance: float) -> Moments:
-        """From a variance that divides by `units - 1`, such as the engine's `varSampStable`."""
-        return cls(units, mean, variance * max(0, units - 1))
+        """From a variance that divides by `units - 1`, such as the engine's `varSampStable`.
+
+        Of one unit the engine gives what is no number; its sum of squares is 0 all the same.
+        """
+        return cls(units, mean, variance * (units - 1)) if units > 1 else cls(units, mean)
 
     def __add__(self, other: Moments) -> Moments:
         units = self.units + other.units
@@ -137,6 +140,15 @@ class JointMoments:
             if squares == 0:
                 centred[i, :] = centred[:, i] = 0.0
         return cls._checked(units, about + sums / units, centred)
+
+    @classmethod
+    def from_covariances(
+        cls, units: int, means: Sequence[float], covariances: Sequence[Sequence[float]]
+    ) -> JointMoments:
+        """From covariances that divide by `units - 1`, such as the engine's `covarSampStable`."""
+        shape = (len(means), len(means))
+        known = np.asarray(covariances, dtype=float) if units > 1 else np.zeros(shape)
+        return cls._checked(units, np.asarray(means, dtype=float), known * max(0, units - 1))
 
     @classmethod
     def _checked(cls, units: int, means: Floats, products: Floats) -> JointMoments:

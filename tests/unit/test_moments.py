@@ -66,6 +66,7 @@ def test_moments_from_a_variance_are_those_of_the_values() -> None:
     values = [1.0, 4.0, 4.5, 9.0]
     moments = Moments.from_variance(4, float(np.mean(values)), float(np.var(values, ddof=1)))
     assert moments.squares == pytest.approx(Moments.of(values).squares)
+    assert Moments.from_variance(1, 3.0, math.nan) + Moments(1, 5.0) == Moments(2, 4.0, 2.0)
 
 
 def test_moments_refuse_less_than_no_units_and_negative_squares() -> None:
@@ -98,6 +99,15 @@ def test_joint_moments_are_the_covariances_of_numpy_from_values_and_from_shifted
     )
     for moments in (JointMoments.of(*rows), sums):
         assert np.array(moments.products) / 1_999 == pytest.approx(np.cov(rows), rel=1e-8, abs=1e-9)
+
+
+def test_joint_moments_from_covariances_are_those_of_the_values() -> None:
+    rows = np.random.default_rng(6).normal(10, 3, (2, 50))
+    moments = JointMoments.from_covariances(50, rows.mean(axis=1).tolist(), np.cov(rows).tolist())
+    direct = JointMoments.of(*rows)
+    assert np.array(moments.products) == pytest.approx(np.array(direct.products), rel=1e-9)
+    nothing = [[math.nan, math.nan], [math.nan, math.nan]]
+    assert JointMoments.from_covariances(1, [1, 2], nothing).products == ((0, 0), (0, 0))
 
 
 def test_joint_moments_along_weights_are_the_moments_of_the_weighted_sum() -> None:
