@@ -8,8 +8,10 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from itertools import chain
 
 from tests.trust import gbstats_peer
+from tests.trust.decisions import decisions
 from tests.trust.studies import all_studies
 
 
@@ -24,11 +26,13 @@ def main() -> int:
         return gbstats_peer.main()
     began = time.monotonic()
     broken = 0
-    print(f"{'study':42} {'subject':26} {'seen':>8}   between", flush=True)
-    for figure in all_studies(arguments.experiments, arguments.looks, arguments.seed):
+    print(f"{'study':46} {'subject':26} {'seen':>8}   between", flush=True)
+    studies = all_studies(arguments.experiments, arguments.looks, arguments.seed)
+    decided = decisions(max(100, arguments.experiments // 8), arguments.seed)
+    for figure in chain(studies, decided):
         broken += not figure.holds
         print(
-            f"{figure.study:42} {figure.subject:26} {figure.seen:8.4f}   "
+            f"{figure.study:46} {figure.subject:26} {figure.seen:8.4f}   "
             f"{max(figure.least, -9):.4f} and {figure.most:.4f}{'' if figure.holds else '  NO'}",
             flush=True,
         )

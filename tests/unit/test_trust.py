@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import pytest
 
 from tests.trust import studies
+from tests.trust.decisions import decisions
 from tests.trust.kinds import KINDS, Kind
 from tests.trust.studies import Figure
 
@@ -68,3 +69,7 @@ def test_families_have_no_more_false_alarms_than_their_correction_promises() -> 
 
 def test_beliefs_come_true_as_often_as_they_say() -> None:
     assert kept(studies.beliefs(400, SEED))
+
+
+def test_decisions_are_seldom_wrong_and_soon_right_when_asked_for_after_every_batch() -> None:
+    assert kept(decisions(40, SEED))
