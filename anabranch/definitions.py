@@ -67,9 +67,9 @@ class Part(BaseModel):
 
 
 class Variation(Part):
-    key: Key
-    name: Text = ""
-    description: Text = ""
+    key: Key = Field(description="What exposures and reports call it.")
+    name: Text = Field("", description="For people.")
+    description: Text = Field("", description="For people.")
     weight: Parts = Field(description="Its share of the covered units, in parts of 10,000.")
     params: Params = Field(default_factory=dict, description="What services are told in it.")
     parameter_set: Key | None = Field(
@@ -80,9 +80,9 @@ class Variation(Part):
 class Namespace(Part):
     """A stretch of a space that experiments share out, so that no unit is in two of them."""
 
-    name: Key
-    start: Parts
-    end: Parts
+    name: Key = Field(description="Of the space that is shared out.")
+    start: Parts = Field(description="Where its part begins, of 10,000.")
+    end: Parts = Field(description="Where its part ends; this one is not in it.")
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -94,12 +94,12 @@ class Namespace(Part):
 
 
 class RampStep(Part):
-    at: Moment
-    coverage: Parts
+    at: Moment = Field(description="From when on.")
+    coverage: Parts = Field(description="The share of units that take part then, of 10,000.")
 
 
 class Prerequisite(Part):
-    experiment: Key
+    experiment: Key = Field(description="Its key.")
     variations: tuple[Key, ...] = Field(
         min_length=1, max_length=MOST_VARIATIONS, description="One of which the unit must be in."
     )
@@ -108,9 +108,13 @@ class Prerequisite(Part):
 class Guardrail(Part):
     """How much worse a metric may become."""
 
-    metric: Key
-    max_relative_increase: float | None = Field(None, allow_inf_nan=False)
-    max_relative_decrease: float | None = Field(None, allow_inf_nan=False)
+    metric: Key = Field(description="One of the metric catalogue.")
+    max_relative_increase: float | None = Field(
+        None, allow_inf_nan=False, description="0.05 where it may grow by 5 %."
+    )
+    max_relative_decrease: float | None = Field(
+        None, allow_inf_nan=False, description="0.05 where it may fall by 5 %."
+    )
 
     @field_validator("max_relative_increase", "max_relative_decrease")
     @classmethod
@@ -130,9 +134,11 @@ class Guardrail(Part):
 
 
 class Metrics(Part):
-    primary: tuple[Key, ...] = Field((), max_length=20)
-    secondary: tuple[Key, ...] = Field((), max_length=100)
-    guardrails: tuple[Guardrail, ...] = Field((), max_length=50)
+    primary: tuple[Key, ...] = Field((), max_length=20, description="Those that decide.")
+    secondary: tuple[Key, ...] = Field((), max_length=100, description="Those that explain.")
+    guardrails: tuple[Guardrail, ...] = Field(
+        (), max_length=50, description="Those that must not become much worse."
+    )
 
     @model_validator(mode="after")
     def _each_once(self) -> Self:
@@ -146,9 +152,9 @@ class Metrics(Part):
 class Phase(Part):
     """A time with the same weights. Units that met an earlier one keep their variation."""
 
-    number: int = Field(ge=1)
-    weights: tuple[Parts, ...]
-    opened_at: Moment
+    number: int = Field(ge=1, description="From 1 on.")
+    weights: tuple[Parts, ...] = Field(description="Of the variations, in parts of 10,000.")
+    opened_at: Moment = Field(description="When its weights came into force.")
     members: int = Field(0, ge=0, description="Units that keep what earlier phases gave them.")
     opening: bool = Field(
         False, description="Whether units of the last seconds before it are still being gathered."
@@ -156,12 +162,14 @@ class Phase(Part):
 
 
 class Definition(Part):
-    key: Key
-    name: Text = ""
-    hypothesis: Text = ""
-    description: Text = ""
-    owner: Annotated[str, StringConstraints(max_length=256)] = ""
-    tags: tuple[Key, ...] = Field((), max_length=50)
+    key: Key = Field(description="What services ask for; it never changes.")
+    name: Text = Field("", description="For people.")
+    hypothesis: Text = Field("", description="What is expected to happen, and why.")
+    description: Text = Field("", description="For people.")
+    owner: Annotated[str, StringConstraints(max_length=256)] = Field(
+        "", description="Whom to ask about it."
+    )
+    tags: tuple[Key, ...] = Field((), max_length=50, description="To find it by.")
     unit: Key = Field(
         "session",
         description="What is assigned: session, player, user, device or any other attribute.",
@@ -176,12 +184,16 @@ class Definition(Part):
         default_factory=dict, description="Of parameters, beside the installation's."
     )
     coverage: Parts = Field(WHOLE, description="The share of units that take part, of 10,000.")
-    ramp: tuple[RampStep, ...] = Field((), max_length=50)
-    hash_version: HashVersion = 2
+    ramp: tuple[RampStep, ...] = Field(
+        (), max_length=50, description="Other coverages from times on; nobody moves by them."
+    )
+    hash_version: HashVersion = Field(2, description="Of GrowthBook's hash; 1 is the older one.")
     seed: Annotated[str, StringConstraints(max_length=128)] | None = Field(
         None, description="Of the hash; the key when absent. Experiments must not share one."
     )
-    namespace: Namespace | None = None
+    namespace: Namespace | None = Field(
+        None, description="So that no unit is in two experiments with other parts of it."
+    )
     holdout: Key | None = Field(None, description="Key of a holdout whose units stay out.")
     targeting: Condition = Field(
         default_factory=dict, description="Who takes part, in GrowthBook's condition language."
@@ -190,15 +202,17 @@ class Definition(Part):
         default_factory=dict,
         description='On or off by the attribute `locale`; "*" is for those not named (on).',
     )
-    prerequisites: tuple[Prerequisite, ...] = Field((), max_length=10)
+    prerequisites: tuple[Prerequisite, ...] = Field(
+        (), max_length=10, description="Variations of others that the unit must be in, all of them."
+    )
     forced: dict[Annotated[str, StringConstraints(min_length=1, max_length=256)], Key] = Field(
         default_factory=dict,
         max_length=MOST_FORCED,
         description="Units that get a variation whatever else holds, unlogged: for trying it out.",
     )
-    starts_at: Moment | None = None
-    stops_at: Moment | None = None
-    metrics: Metrics = Field(default_factory=Metrics)
+    starts_at: Moment | None = Field(None, description="Before it, a started one is scheduled.")
+    stops_at: Moment | None = Field(None, description="From then on it is stopped.")
+    metrics: Metrics = Field(default_factory=Metrics, description="What it is judged by.")
     dimensions: tuple[Key, ...] = Field(
         (), max_length=20, description="Attributes kept with exposures, for reports by segment."
     )
@@ -277,30 +291,34 @@ class Definition(Part):
 class Holdout(Part):
     """Units that stay out of every experiment that names it, to see what all did together."""
 
-    name: Text = ""
-    unit: Key = "player"
+    name: Text = Field("", description="For people.")
+    unit: Key = Field("player", description="What is held out: player, user, device, ...")
     share: Parts = Field(description="Of all units, in parts of 10,000.")
-    seed: Annotated[str, StringConstraints(max_length=128)] | None = None
+    seed: Annotated[str, StringConstraints(max_length=128)] | None = Field(
+        None, description="Of the hash; `holdout:` and the key when absent."
+    )
 
 
 class Group(Part):
     """A named list for targeting's `$inGroup`."""
 
-    name: Text = ""
-    values: tuple[str | int | float, ...] = Field(max_length=10_000)
+    name: Text = Field("", description="For people.")
+    values: tuple[str | int | float, ...] = Field(
+        max_length=10_000, description="Of the attribute that a condition compares with it."
+    )
 
 
 class ParameterSet(Part):
     """Parameters under a name, and what to take instead when something that they need is away."""
 
-    name: Text = ""
-    params: Params
+    name: Text = Field("", description="For people.")
+    params: Params = Field(description="Laid under those of the variation that names it.")
     needs: tuple[Key, ...] = Field((), max_length=50, description="Sources, such as `maps_api`.")
     fallback: Key | None = Field(None, description="The set to take when a needed source is away.")
 
 
 class InstallationLimits(Part):
-    limits: Limits
+    limits: Limits = Field(description="By the parameter's name.")
 
 
 def _twice(names: list[str]) -> str | None:

@@ -31,12 +31,14 @@ class Limit(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    type: ParameterType
-    minimum: float | None = None
-    maximum: float | None = None
-    allowed: tuple[JsonValue, ...] | None = Field(None, min_length=1, max_length=1_000)
+    type: ParameterType = Field(description="Of its values.")
+    minimum: float | None = Field(None, description="A smaller number is moved to it.")
+    maximum: float | None = Field(None, description="A greater number is moved to it.")
+    allowed: tuple[JsonValue, ...] | None = Field(
+        None, min_length=1, max_length=1_000, description="A number is moved to the nearest one."
+    )
     most_characters: int | None = Field(None, ge=0, description="Of a string.")
-    description: str = Field("", max_length=1_000)
+    description: str = Field("", max_length=1_000, description="For people.")
 
     @model_validator(mode="after")
     def _possible(self) -> Self:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
@@ -13,6 +14,7 @@ from anabranch.errors import AnabranchError
 Model = TypeVar("Model", bound=BaseModel)
 
 _SHOWN = 60
+_MOST_WRONG = 100
 _TYPES = {
     "string_type": "text",
     "int_type": "a whole number",
@@ -54,7 +56,10 @@ def read(model: type[Model], given: Any) -> Model:
         return model.model_validate(given)
     except ValidationError as error:
         found = error.errors(include_url=False)
-        raise DefinitionError(tuple(_wrong(model, one) for one in found)) from error
+        wrong = [_wrong(model, one) for one in found[:_MOST_WRONG]]
+        if more := len(found) - len(wrong):
+            wrong.append(Wrong("", f"there are {more:,} more problems"))
+        raise DefinitionError(tuple(wrong)) from error
 
 
 def _wrong(model: type[BaseModel], error: Mapping[str, Any]) -> Wrong:
@@ -118,7 +123,7 @@ def _unknown(name: str, known: list[str]) -> str:
 
 def _fields_at(model: Any, path: tuple[int | str, ...]) -> list[str]:
     """The fields of the model that stands at a path; none where it is not found."""
-    schema = model.model_json_schema()
+    schema = _schema_of(model)
     node: Any = schema
     for part in path:
         node = _followed(schema, node)
@@ -127,6 +132,12 @@ def _fields_at(model: Any, path: tuple[int | str, ...]) -> list[str]:
         else:
             node = node.get("properties", {}).get(part) or node.get("additionalProperties") or {}
     return sorted(_followed(schema, node).get("properties", {}))
+
+
+@functools.cache
+def _schema_of(model: Any) -> Mapping[str, Any]:
+    schema: Mapping[str, Any] = model.model_json_schema()
+    return schema
 
 
 def _followed(schema: Mapping[str, Any], node: Any) -> Mapping[str, Any]:

@@ -48,11 +48,30 @@ COMMANDS = (
     Command("keys rotate", "service.commands.keys.changing:rotate", "Give one another secret."),
     Command("keys revoke", "service.commands.keys.changing:revoke", "Revoke one at once."),
     Command("audit verify", "service.commands.audit.verifying:verify", "Prove it is unchanged."),
+    *(
+        Command(f"experiments {name}", f"service.commands.experiments.{place}", help_)
+        for name, place, help_ in (
+            ("list", "listing:list_", "List experiments."),
+            ("show", "showing:show", "Show one."),
+            ("history", "showing:history", "Show who changed what, and when."),
+            ("create", "changing:create", "Make one, as a draft."),
+            ("start", "changing:start", "Start one."),
+            ("stop", "changing:stop", "Stop one at once."),
+            ("schedule", "changing:schedule", "Start and stop one at a time."),
+            ("archive", "changing:archive", "Put one away."),
+            ("unarchive", "changing:unarchive", "Take one out again."),
+            ("clone", "changing:clone", "Make a draft of the same content."),
+            ("rollback", "changing:rollback", "Go back to an earlier version."),
+            ("delete", "changing:delete", "Delete a draft or an archived one."),
+            ("apply", "applying:apply", "Bring definitions to what files say."),
+        )
+    ),
     Command("settings", "service.commands.settings:settings", "List every setting and its value."),
 )
 
 GROUPS = {
     "dead": "Look at dead letters, replay or drop them.",
+    "experiments": "Make, start, stop and change experiments; apply files.",
     "keys": "Make, list, rotate and revoke API keys.",
     "audit": "Prove that the audit log is as it was written.",
 }

@@ -12,6 +12,7 @@ from anabranch.events import AuditEntry, ExperimentRecord
 from schemas.releases import releases
 from schemas.topics import AUDIT, EXPERIMENTS
 from service.access import Access, Role
+from service.administration import administration_routes
 from service.api_keys import ApiKeys
 from service.assigning import Assigning
 from service.audit import Audit, AuditTopic
@@ -133,6 +134,9 @@ def create_app(
         audit_routes(access, audit_log),
         key_routes(access, api_keys, uses, audit),
         *assigning.routers(access),
+        *administration_routes(
+            access, assigning.log, assigning.live, audit, assigning.phases, settings.service
+        ),
         health_routes(access, readiness, metrics),
         registry_routes(access, catalogue),
         docs_routes(access),

@@ -57,7 +57,7 @@ class Kind(_Kind, Enum):
         409,
         "Something else stands in the way",
         "A change that came first, or the state that the thing is in. The detail says which and "
-        "what to do.",
+        "what to do; `changes` has what somebody else has changed meanwhile.",
     )
     KEY_CONFLICT = _Kind(
         "key-conflict",
@@ -65,6 +65,12 @@ class Kind(_Kind, Enum):
         "The keys there are stand in the way",
         "A name is taken, a key is revoked already, or there are too many. The detail says which "
         "and what to do.",
+    )
+    PRECONDITION_FAILED = _Kind(
+        "precondition-failed",
+        412,
+        "It is not the version that If-Match names",
+        "Nothing was changed. Read it again; `changes` has what is different now.",
     )
     BODY_TOO_LARGE = _Kind(
         "body-too-large",
@@ -111,6 +117,13 @@ class Kind(_Kind, Enum):
         "Not every event was stored, some may have been: send the same events again, with the same "
         "event_id each, after Retry-After seconds.",
     )
+    CHANGE_UNAVAILABLE = _Kind(
+        "change-unavailable",
+        503,
+        "The change could not be stored",
+        "Kafka did not answer in time. The detail says whether nothing was written or whether that "
+        "is not known; then read it again before you repeat the change. Assignments go on.",
+    )
     IDENTITY_UNAVAILABLE = _Kind(
         "identity-unavailable",
         503,
@@ -155,10 +168,12 @@ class Problem(HTTPException):
         *,
         headers: Mapping[str, str] | None = None,
         errors: list[dict[str, Any]] | None = None,
+        changes: list[dict[str, Any]] | None = None,
     ) -> None:
         super().__init__(kind.status, detail, headers)
         self.kind = kind
         self.errors = errors
+        self.changes = changes
 
 
 def problem_response(request: Request, problem: Problem, *, status: int | None = None) -> Response:
@@ -172,6 +187,8 @@ def problem_response(request: Request, problem: Problem, *, status: int | None =
     }
     if problem.errors is not None:
         content["errors"] = problem.errors
+    if problem.changes is not None:
+        content["changes"] = problem.changes
     return Response(
         orjson.dumps(content), content["status"], dict(problem.headers or {}), MEDIA_TYPE
     )
@@ -222,7 +239,16 @@ _DOCUMENTED = {
         "detail": {"type": "string", "description": "What was wrong, where, what would be right."},
         "instance": {"type": "string", "description": "The path of the request."},
         "request_id": {"type": "string", "description": "Finds the request in the log."},
-        "errors": {"type": "array", "items": {"type": "object"}},
+        "errors": {
+            "type": "array",
+            "description": "Each thing that is wrong, and where.",
+            "items": {"type": "object"},
+        },
+        "changes": {
+            "type": "array",
+            "description": "What is different from the version that the change was based on.",
+            "items": {"type": "object"},
+        },
     },
 }
 

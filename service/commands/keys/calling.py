@@ -78,6 +78,11 @@ class Target:
 def _said(answer: httpx.Response) -> str:
     try:
         problem = answer.json()
-        return f"{problem['title']}: {problem['detail']}"
+        wrong = [
+            f"\n  {one['place']}: {one['problem']}"
+            for one in problem.get("errors") or ()
+            if "place" in one
+        ]
+        return f"{problem['title']}{''.join(wrong) or ': ' + problem['detail']}"
     except (ValueError, LookupError, TypeError):
         return f"the service answered {answer.status_code}: {answer.text[:200]}"

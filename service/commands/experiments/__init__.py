@@ -1,0 +1,1 @@
+"""`anabranch experiments ...`: experiments from the command line, by way of the HTTP API."""
