@@ -9,7 +9,7 @@ UP ?=
 CHAOS ?= --minutes 30
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help environment up down status test check static unit live schemas bench chaos wheel clean
+.PHONY: help environment up down status test check static unit live schemas bench trust chaos wheel clean
 .DEFAULT_GOAL := help
 
 help: ## Show what can be made
@@ -62,6 +62,9 @@ schemas: environment ## Write what follows from schemas/*.avsc and from the code
 bench: environment ## Measure, side by side in one run, into bench/results/
 	@$(PYTHON) deploy/bootstrap.py --group dev --group bench
 	@$(RUN)/python -m bench
+
+trust: environment ## Long simulations of the statistics, in minutes
+	@$(RUN)/python -m tests.trust
 
 chaos: environment ## Half an hour of faults, each followed by a count of every event (CHAOS="--minutes 5")
 	@LONG_TESTS=1 $(RUN)/pytest -q tests/live/test_rebuild.py
