@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 
-from anabranch.metrics import describe_emitter
+from anabranch.metrics import describe_emitter, describe_experiments
 from service.metrics import ServiceMetrics
 from sinks.embedded.metrics import Metrics as EngineMetrics
 from streams.metrics import WorkerMetrics
@@ -76,7 +76,7 @@ def page() -> str:
         (
             "Emitter",
             "whatever the service that emits exposes ([SDK](../README.md))",
-            [Described(*metric) for metric in describe_emitter()],
+            [Described(*metric) for metric in (*describe_emitter(), *describe_experiments())],
         ),
         ("Embedded ClickHouse", "its `/metrics`", described(engine.registry)),
     )

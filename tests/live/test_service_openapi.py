@@ -16,6 +16,8 @@ from tests.live.clickhouse_fixture import ClickHouse
 from tests.live.service_fixture import Service
 
 EXAMPLES_AN_OPERATION = 25
+STREAMS = {"/v1/definitions/stream", "/sub/{client_key}"}
+"""Their answers do not end; test_streams.py and test_experiments_sdk.py read them."""
 
 
 def test_no_request_makes_the_service_fail(service: Service, clickhouse: ClickHouse) -> None:
@@ -26,6 +28,8 @@ def test_no_request_makes_the_service_fail(service: Service, clickhouse: ClickHo
     for found in schema.get_all_operations():
         assert isinstance(found, Ok), f"the document is wrong: {found}"
         operation = found.ok()
+        if operation.path in STREAMS:
+            continue
 
         @given(operation.as_strategy())
         @settings(
