@@ -198,6 +198,30 @@ def test_openfeatures_provider_gives_it_too(
             assert found.flag_metadata["in_experiment"] == ours.in_experiment
 
 
+async def test_openfeature_asks_for_all_at_once_and_again_without_a_change(
+    service: Service, expected: Mapping[int, Mapping[str, Assignment]]
+) -> None:
+    attributes = next(iter(units(1)))
+    body = {"context": {"targetingKey": attributes["session"], **attributes}}
+    path = "/ofrep/v1/evaluate/flags"
+    async with service.client(Role.EVALUATE) as client:
+        answer = await client.post(path, json=body)
+        flags = {flag["key"]: flag for flag in answer.raise_for_status().json()["flags"]}
+        for key, ours in expected[0].items():
+            assert (flags[key]["variant"], flags[key]["value"]) == (
+                *(ours.variation, dict(ours.params)),
+            )
+        etag = {"If-None-Match": answer.headers["ETag"]}
+        assert (await client.post(path, json=body, headers=etag)).status_code == 304
+        other = {"context": {**body["context"], "locale": "xx", "targetingKey": "other"}}
+        assert (await client.post(path, json=other, headers=etag)).status_code == 200
+        for wrong, code in (({}, "TARGETING_KEY_MISSING"), ({"context": 1}, "INVALID_CONTEXT")):
+            refused = await client.post(f"{path}/plain", json=wrong)
+            assert (refused.status_code, refused.json()["errorCode"]) == (400, code)
+        missing = await client.post(f"{path}/nobody_made_this", json=body)
+        assert (missing.status_code, missing.json()["errorCode"]) == (404, "FLAG_NOT_FOUND")
+
+
 async def test_exposure_is_logged_for_who_is_in_and_not_when_told_otherwise(
     service: Service, kafka: Broker, defined: DefinitionSet
 ) -> None:
