@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -23,6 +24,7 @@ from anabranch.definitions import (
 )
 from anabranch.parameters import DEFAULT_LIMITS, Limit
 from anabranch.plans import Plan, Status, Surroundings
+from anabranch.pseudonyms import personal_identifier
 
 Units = str | Mapping[str, str]
 """One unit for every experiment, or one for each kind: {"session": ..., "player": ...}.
@@ -177,6 +179,9 @@ class DefinitionSet:
         unit = _unit(plan.unit, units, attributes)
         if plan.targets_unit and unit and plan.unit not in attributes:
             attributes = {**attributes, plan.unit: unit}
+        if units.__class__ is str and (plan.prerequisites or plan.holdout_unit):
+            # It is a unit of this experiment's kind; of others the attributes know better.
+            units = {plan.unit: unit, ANY_KIND: unit}
         parent = _without_parents
         if plan.prerequisites:
 
@@ -260,6 +265,12 @@ class DefinitionSet:
         return found
 
 
+@lru_cache(maxsize=65_536)
+def _is_pseudonymous(text: str) -> bool:
+    """Whether it can go into an event: no raw e-mail address or number, nothing unprintable."""
+    return text.isprintable() and personal_identifier(text) is None
+
+
 def _without_parents(other: str) -> Assignment:
     raise AssertionError("asked for by prerequisites alone")
 
@@ -272,6 +283,8 @@ def _unit(kind: str, units: Units, attributes: Mapping[str, Any]) -> str:
         found = units.get(kind)
         if found is None:
             found = attributes.get(kind)
+            if isinstance(found, str) and not _is_pseudonymous(found):
+                return ""
         if found is None:
             found = units.get(ANY_KIND, "")
     if found.__class__ is str and len(found) <= _LONGEST_UNIT:

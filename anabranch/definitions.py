@@ -35,6 +35,8 @@ Key = Annotated[
     StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", min_length=1, max_length=128),
 ]
 """No colon: the definition log tells kinds of documents by it."""
+Kind = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_-]*$", max_length=128)]
+"""Of units. No dot: some SDKs would take it for a path into the attributes, others would not."""
 Text = Annotated[str, StringConstraints(max_length=4_000)]
 Locale = Annotated[
     str, StringConstraints(pattern=r"^(\*|[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,4})$", max_length=35)
@@ -53,7 +55,10 @@ def _condition(given: dict[str, JsonValue]) -> dict[str, JsonValue]:
 
 
 def _utc(at: datetime) -> datetime:
-    return at.astimezone(UTC)
+    try:
+        return at.astimezone(UTC)
+    except OverflowError:
+        raise ValueError(f"is {at.isoformat()}, which is no time in UTC") from None
 
 
 Condition = Annotated[dict[str, JsonValue], AfterValidator(_condition)]
@@ -170,7 +175,7 @@ class Definition(Part):
         "", description="Whom to ask about it."
     )
     tags: tuple[Key, ...] = Field((), max_length=50, description="To find it by.")
-    unit: Key = Field(
+    unit: Kind = Field(
         "session",
         description="What is assigned: session, player, user, device or any other attribute.",
     )
@@ -292,7 +297,7 @@ class Holdout(Part):
     """Units that stay out of every experiment that names it, to see what all did together."""
 
     name: Text = Field("", description="For people.")
-    unit: Key = Field("player", description="What is held out: player, user, device, ...")
+    unit: Kind = Field("player", description="What is held out: player, user, device, ...")
     share: Parts = Field(description="Of all units, in parts of 10,000.")
     seed: Annotated[str, StringConstraints(max_length=128)] | None = Field(
         None, description="Of the hash; `holdout:` and the key when absent."

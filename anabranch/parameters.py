@@ -24,6 +24,7 @@ _TYPES: Mapping[ParameterType, tuple[type, ...]] = {
     "object": (dict,),
 }
 _SHOWN = 80
+_GREATEST = 2**53
 
 
 class Limit(BaseModel):
@@ -49,10 +50,11 @@ class Limit(BaseModel):
             raise ValueError(
                 f"the minimum ({self.minimum:g}) is greater than the maximum ({self.maximum:g})"
             )
-        if self.type == "integer":
-            for bound in (self.minimum, self.maximum):
-                if bound is not None and not bound.is_integer():
-                    raise ValueError(f"{bound:g} is no whole number, and this is an integer")
+        for bound in (self.minimum, self.maximum):
+            if bound is not None and abs(bound) > _GREATEST:
+                raise ValueError(f"{bound:g} is beyond 2^53: numbers are not exact there")
+            if bound is not None and self.type == "integer" and not bound.is_integer():
+                raise ValueError(f"{bound:g} is no whole number, and this is an integer")
         for value in self.allowed or ():
             if problem := mistyped(self, value):
                 raise ValueError(f"allowed: {problem}")
@@ -128,6 +130,9 @@ def resolve(layers: Iterable[Mapping[str, Any]], limits: Iterable[Mapping[str, L
             found = found_now or found
             if found_now and found_now.reason is not Adjusted.CLAMPED:
                 break
+        if found is not None and found.reason is Adjusted.CLAMPED and len(bounds) > 1:
+            # What the last limit moved must not have left an earlier one.
+            found = next((left for bound in bounds if (left := _left(name, kept, bound))), found)
         if found is None or found.reason is Adjusted.CLAMPED:
             params[name] = kept
         if found is not None:
@@ -144,6 +149,8 @@ def mistyped(limit: Limit, value: Any) -> str | None:
         fits = True  # 600.0 is how some languages write 600
     if isinstance(value, float) and not math.isfinite(value):
         fits = False
+    if fits and isinstance(value, int | float) and abs(value) > _GREATEST:
+        return f"is {_shown(value)}, and numbers beyond 2^53 are not exact everywhere"
     return None if fits else f"is {_shown(value)}, and must be of the type {limit.type}"
 
 
@@ -170,6 +177,14 @@ def _within(name: str, value: Any, limit: Limit) -> tuple[Any, Adjustment | None
         return value, None
     sentence = f"{name} is {_shown(clamped)} instead of {_shown(value)}: the limit"
     return clamped, Adjustment(name, Adjusted.CLAMPED, sentence)
+
+
+def _left(name: str, value: Any, limit: Limit) -> Adjustment | None:
+    """Of limits that contradict one another nothing is made up."""
+    if _within(name, value, limit)[1] is None:
+        return None
+    sentence = f"{name} is left out: its limits contradict one another"
+    return Adjustment(name, Adjusted.NOT_ALLOWED, sentence)
 
 
 def _whole(bound: float) -> float:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
+from itertools import starmap, zip_longest
 from typing import Any
 
 from anabranch.assignment import Assignment, Reason, Step
@@ -99,6 +100,8 @@ class Plan:
             or self._holdout
             or self._namespace
         )
+        sets = surroundings.parameter_sets.values()
+        self._needs = frozenset(need for one in sets for need in one.needs)
         self._usual = [self._resolve(index, frozenset()) for index in range(len(self.keys))]
         self._starts, self._stops = _period(definition, status)
         phases = definition.phases
@@ -131,11 +134,13 @@ class Plan:
         ranges = variation_ranges(definition.weights, coverage)
         if self._is_opening:
             before = variation_ranges(definition.phases[-2].weights, coverage)
-            ranges = tuple(map(overlap, before, ranges))
-        return ranges
+            nothing = Range(0.0, 0.0)  # of variations that one of the two phases lacks
+            ranges = tuple(starmap(overlap, zip_longest(before, ranges, fillvalue=nothing)))
+        return ranges[: len(self.keys)]
 
     def params(self, index: int, away: Collection[str] = ()) -> Resolved:
         """Of a variation, while the named sources are away."""
+        away = self._needs.intersection(away) if away else ()
         if not away:
             return self._usual[index]
         place = (index, frozenset(away))
@@ -220,7 +225,16 @@ class Plan:
         for index, (start, end) in enumerate(ranges):
             if start <= bucket < end:
                 return index, Reason.ASSIGNED, bucket
-        return 0, Reason.PHASE_OPENING if self._is_opening else Reason.NOT_COVERED, bucket
+        if self._is_opening and self._will_have(bucket, at):
+            return 0, Reason.PHASE_OPENING, bucket
+        return 0, Reason.NOT_COVERED, bucket
+
+    def _will_have(self, bucket: float, at: float) -> bool:
+        """Whether the unit was in the experiment before, or is once the phase is open."""
+        definition = self.definition
+        coverage = definition.coverage_at(datetime.fromtimestamp(at, UTC))
+        both = (definition.phases[-2].weights, definition.weights)
+        return any(bucket in one for weights in both for one in variation_ranges(weights, coverage))
 
     def _refused(
         self,

@@ -42,7 +42,7 @@ def read_request(body: Mapping[str, Any]) -> Asked:
     experiments: tuple[str, ...] | None = None
     if single:
         experiments = (_text("experiment", body["experiment"], _LONGEST_NAME),)
-    elif body.get("experiments") is not None:
+    elif body.get("experiments"):  # an empty list asks for all that run, as over Kafka
         experiments = _texts("experiments", body["experiments"], MOST_EXPERIMENTS)
     attributes = body.get("attributes", {})
     if not isinstance(attributes, dict):

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 from anabranch.assignment import Assignment, Reason
 from anabranch.definition_set import DefinitionSet
 from anabranch.exposing import exposure_of
-from service.access import CHECKED_WITHIN, Access, Permission, needs
+from service.access import CHECKED_WITHIN, Access, Permission, caller_of, needs
 from service.assignment_documentation import ASSIGN_BODY
 from service.assignment_requests import Asked, read_request
 from service.bodies import read_json_object
@@ -147,6 +147,8 @@ def assignment_routes(access: Access, assigner: Assigner, settings: ServiceSetti
         body = await read_json_object(request, max_depth=settings.max_json_depth)
         asked = read_request(body)
         keys = assigner.keys(asked)
+        if asked.experiments is None:
+            keys = [key for key in keys if caller_of(request).covers(key)]
         for key in keys:
             access.may(request, Permission.EVALUATE, key)
         found = assigner.answer(asked, keys, started, "http")

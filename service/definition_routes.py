@@ -90,6 +90,7 @@ def definition_routes(
 
 
 def event_stream(streams: EventStreams, events: AsyncIterator[bytes]) -> StreamingResponse:
+    streams.check_room()
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return StreamingResponse(
         streams.kept_alive(events), headers=headers, media_type="text/event-stream"

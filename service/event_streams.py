@@ -45,14 +45,17 @@ class EventStreams:
                 async with asyncio.timeout(min(seconds, _LONG_SECONDS)):
                     await self._definitions.reader.wait_beyond(revision)
 
-    async def kept_alive(self, events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """With a comment now and then, so that proxies and dead readers are found out."""
+    def check_room(self) -> None:
+        """Before the answer begins."""
         if self._open >= self._most_open:
             raise Problem(
                 Kind.OVERLOADED,
                 f"{self._open:,} streams are open, and no more may be; poll instead",
                 headers={"Retry-After": "30"},
             )
+
+    async def kept_alive(self, events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """With a comment now and then, so that proxies and dead readers are found out."""
         self._open += 1
         self._metrics.streams_open.set(self._open)
         ending = asyncio.create_task(self._ending.wait())

@@ -30,7 +30,13 @@ Decision = Callable[[Standing], Change]
 
 class PhaseOpening(Protocol):
     async def open(
-        self, current: Document, changed: Definition, by: str, comment: str = ""
+        self,
+        current: Document,
+        changed: Definition,
+        by: str,
+        comment: str = "",
+        *,
+        status: str | None = None,
     ) -> Document:
         """Write the definition with its new weights so that nobody who was exposed moves."""
 
@@ -166,7 +172,9 @@ class ExperimentStore:
         phase = change.phase
 
         async def write() -> Document:
-            return await self._phases.open(document, phase, actor_of(request), comment)
+            return await self._phases.open(
+                document, phase, actor_of(request), comment, status=change.status
+            )
 
         return await self._changes.recorded(
             request, action, now.key, document, change.definition, comment, write

@@ -145,8 +145,8 @@ def cloned(now: Standing, key: Any, name: Any) -> tuple[Definition, Change]:
 def rolled_back(now: Standing, earlier: Mapping[str, Any], at: datetime) -> Change:
     """To what an earlier version said. Whether it runs stays as it is; a deleted one is a draft."""
     if now.status is Status.DELETED:
-        content = {**earlier, "phases": now.raw.get("phases", [])}
-        return Change(Status.DRAFT, as_json(read(Definition, content)))
+        # Its members went with it, so its phases do.
+        return Change(Status.DRAFT, as_json(read(Definition, {**earlier, "phases": []})))
     check(Verb.CHANGE, now.key, now.status)
     return _replaced(now, earlier, at)
 
@@ -177,7 +177,7 @@ def _own_fields(given: Mapping[str, Any], current: Mapping[str, Any]) -> dict[st
     wrong = tuple(
         Wrong(name, f"is kept by the system: {why}")
         for name, why in KEPT_BY_THE_SYSTEM.items()
-        if name in given and given[name] != current.get(name)
+        if name in given and name in current and given[name] != current[name]
     )
     if wrong:
         raise DefinitionError(wrong)

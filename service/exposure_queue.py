@@ -85,7 +85,11 @@ class ExposureQueue:
             if not taken:
                 self._some.clear()
                 continue
-            problem = await self._stored(taken)
+            try:
+                problem = await self._stored(taken)
+            except Exception as error:  # the top of a task, which nobody else would see end
+                logger.exception("exposures could not be stored")
+                problem = f"{type(error).__name__}: {error}"
             if problem is None:
                 for _ in taken:
                     self._waiting.popleft()

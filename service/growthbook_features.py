@@ -34,7 +34,7 @@ def features(definitions: DefinitionSet, at: float, updated_ms: int) -> Features
     groups = {name: sorted_values(g) for name, g in definitions.surroundings.groups.items()}
     for key in plans:
         for variation, units in definitions.members(key).items():
-            groups[_members_group(key, variation)] = sorted(units)
+            groups[_members_group(key, variation)] = with_numbers(sorted(units))
     payload = {
         "status": 200,
         "features": found,
@@ -42,6 +42,16 @@ def features(definitions: DefinitionSet, at: float, updated_ms: int) -> Features
         "dateUpdated": datetime.fromtimestamp(updated_ms / 1000, UTC).isoformat(),
     }
     return Features(payload, min(_boundaries(plans.values(), at), default=float("inf")))
+
+
+def with_numbers(units: Iterable[str]) -> list[str | int | float]:
+    """With the number beside the text of one: attributes may hold a unit as either."""
+    found: list[str | int | float] = []
+    for unit in units:
+        found.append(unit)
+        if unit.isascii() and unit.isdecimal() and len(unit) <= 15 and str(int(unit)) == unit:
+            found.append(int(unit))
+    return found
 
 
 def sorted_values(group: Iterable[str | int | float]) -> list[str | int | float]:
@@ -160,7 +170,7 @@ def _forced(plan: Plan) -> list[tuple[int, dict[str, Any]]]:
     named = []
     for index, key in enumerate(plan.keys):
         if units := [unit for unit, variation in definition.forced.items() if variation == key]:
-            named.append((index, {definition.unit: {"$in": units}}))
+            named.append((index, {definition.unit: {"$in": with_numbers(units)}}))
     return named
 
 

@@ -86,6 +86,8 @@ def growthbook_routes(
         async def events() -> AsyncIterator[bytes]:
             sent = ""
             async for _ in streams.revisions(lambda: document.until):
+                # Whoever lost the key meanwhile hears no more.
+                access.check_key(request, client_key, Permission.EVALUATE)
                 body, etag = document.current()
                 if etag != sent:
                     sent = etag

@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Protocol, cast
 
@@ -39,7 +39,7 @@ logger = structlog.get_logger("service.phases")
 MOST_MEMBERS = 200_000
 """Units of one experiment that can be told to every door, GrowthBook's SDKs among them."""
 
-_UNITS_A_DOCUMENT = 4_000
+_CHARACTERS_A_DOCUMENT = 150_000
 _LOOK_SECONDS = 1.0
 # A door has a change in under a second; an SDK that polls has it after five, and its exposures a
 # moment later. Until then units may still be met by the old weights.
@@ -53,7 +53,7 @@ _TRIED_AGAIN = (
 
 class Exposed(Protocol):
     async def of(
-        self, experiment: str, *, below_version: int, most: int
+        self, experiment: str, *, above_version: int, below_version: int, most: int
     ) -> Mapping[str, frozenset[str]]: ...
 
 
@@ -85,7 +85,13 @@ class Phases:
                 await self._task
 
     async def open(
-        self, current: Document, changed: Definition, by: str, comment: str = ""
+        self,
+        current: Document,
+        changed: Definition,
+        by: str,
+        comment: str = "",
+        *,
+        status: str | None = None,
     ) -> Document:
         """Write the changed definition, whose weights are new, as a phase that is opening.
 
@@ -115,18 +121,24 @@ class Phases:
         )
         written = changed.model_copy(update={"phases": (*phases, opening)})
         await self._write_members(current.key, members, by)
-        return await self._change(current, written, by, comment)
+        return await self._change(current, written, by, comment, status or current.status)
 
     async def _change(
-        self, current: Document, written: Definition, by: str, comment: str
+        self, current: Document, written: Definition, by: str, comment: str, status: str
     ) -> Document:
-        status = cast(Status, current.status)
         content = as_json(written)
-        return await self._log.change(current.key, current.version, status, content, by, comment)
+        return await self._log.change(
+            current.key, current.version, cast(Status, status), content, by, comment
+        )
 
     async def _gathered(self, key: str, below_version: int) -> Mapping[str, frozenset[str]]:
         try:
-            return await self._exposed.of(key, below_version=below_version, most=MOST_MEMBERS)
+            return await self._exposed.of(
+                key,
+                above_version=_deleted_at(self._log.history(key)),
+                below_version=below_version,
+                most=MOST_MEMBERS,
+            )
         except TooManyUnitsError as error:
             raise Problem(
                 Kind.CONFLICT,
@@ -147,8 +159,7 @@ class Phases:
         written = 0
         for variation, units in sorted(members.items()):
             fresh = sorted(units - known)
-            for start in range(0, len(fresh), _UNITS_A_DOCUMENT):
-                some = fresh[start : start + _UNITS_A_DOCUMENT]
+            for some in _cut(fresh):
                 content = {"experiment": key, "variation": variation, "units": some}
                 await self._add(f"members:{key}", number, content, by)
                 number += 1
@@ -172,13 +183,14 @@ class Phases:
         for document in self._log.documents.of_kind("members"):
             experiment, _, number = document.name.rpartition(":")
             if experiment == key:
-                known.update(document.definition["units"])
+                known.update(document.definition["units"] if document.status != "deleted" else ())
                 numbers.append(int(number))
         return frozenset(known), max(numbers) + 1
 
     async def _keep_opening(self) -> None:
         while True:
             await self._sleep(_LOOK_SECONDS)
+            await self._forget_the_deleted()
             for document in list(self._log.documents.of_kind("experiment")):
                 phases = document.definition.get("phases") or ()
                 if not phases or not phases[-1].get("opening") or document.status == "deleted":
@@ -189,6 +201,22 @@ class Phases:
                     self._metrics.phases.labels("retried").inc()
                     detail = error.detail if isinstance(error, Problem) else str(error)
                     logger.warning("a phase is not open yet", key=document.key, problem=detail)
+                except Exception:
+                    # The top of a task: one document, of a later release perhaps, stops no other.
+                    self._metrics.phases.labels("retried").inc()
+                    logger.exception("a phase is not open yet", key=document.key)
+
+    async def _forget_the_deleted(self) -> None:
+        """The members of an experiment go with it: one made anew under its key has met nobody."""
+        for members in list(self._log.documents.of_kind("members")):
+            if members.status == "deleted":
+                continue
+            experiment = self._log.get(members.definition["experiment"])
+            if experiment is None or experiment.status != "deleted":
+                continue
+            content = {**members.definition, "units": []}
+            with contextlib.suppress(DefinitionLogError):  # tried again in a moment
+                await self._log.change(members.key, members.version, "deleted", content, _ACTOR, "")
 
     async def _finish(self, document: Document) -> None:
         await self._sleep(_SETTLED_AFTER_SECONDS)
@@ -209,8 +237,28 @@ class Phases:
         written = definition.model_copy(update={"phases": (*definition.phases[:-1], opened)})
         with contextlib.suppress(VersionConflictError):  # looked at again in a moment
             comment = f"phase {opened.number} is open: {opened.members:,} units keep theirs"
-            await self._change(current, written, _ACTOR, comment)
+            await self._change(current, written, _ACTOR, comment, current.status)
             self._metrics.phases.labels("opened").inc()
+
+
+def _deleted_at(history: tuple[Document, ...]) -> int:
+    """The version at which the key's last life ended; 0 where there was none."""
+    return max((one.version for one in history if one.status == "deleted"), default=0)
+
+
+def _cut(units: list[str]) -> Iterator[list[str]]:
+    """Into what fits in a document, whatever the units look like as JSON."""
+    some: list[str] = []
+    characters = 0
+    for unit in units:
+        length = len(json.dumps(unit)) + 2
+        if characters + length > _CHARACTERS_A_DOCUMENT:
+            yield some
+            some, characters = [], 0
+        some.append(unit)
+        characters += length
+    if some:
+        yield some
 
 
 def _version_that_opened(history: tuple[Document, ...], number: int) -> int | None:

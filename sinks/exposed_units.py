@@ -28,13 +28,14 @@ class ExposedUnits:
         self._connecting = asyncio.Lock()
 
     async def of(
-        self, experiment: str, *, below_version: int, most: int
+        self, experiment: str, *, above_version: int, below_version: int, most: int
     ) -> Mapping[str, frozenset[str]]:
-        """By variation, the units whose first exposure was by an earlier version of the definition.
+        """By variation, the units whose first exposure was by a version between these two.
 
         Raises TooManyUnitsError, ClickHouseUnavailable or ClickHouseRefused.
         """
-        given = {"experiment": experiment, "below": below_version, "most": most + 1}
+        given = {"experiment": experiment, "above": above_version, "below": below_version}
+        given |= {"most": most + 1}
         with typed_errors(self._settings):
             client = await self._connected()
             ((count,),) = await self._rows(
@@ -48,7 +49,8 @@ class ExposedUnits:
                 client,
                 "SELECT first.variation, unit FROM (SELECT unit, min(first) AS first "
                 "FROM unit_exposures WHERE experiment = {experiment:String} GROUP BY unit) "
-                "WHERE first.version < {below:Int32} LIMIT {most:UInt64}",
+                "WHERE first.version > {above:Int32} AND first.version < {below:Int32} "
+                "LIMIT {most:UInt64}",
                 given,
             )
         found: dict[str, set[str]] = defaultdict(set)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import polars as pl
 
 from anabranch.events import AssignmentRequest
+from anabranch.pseudonyms import personal_identifier
 from schemas.topics import ASSIGNMENT_REQUESTS, ASSIGNMENTS
 from streams.columns import Columns
 from streams.decoded import OFFSET, TIMESTAMP, DeadRecord
@@ -67,8 +68,9 @@ class RequestReader:
         `existing`: the reply topics that Kafka has. Raises RegistryUnavailableError.
         """
         decoded = validate(AssignmentRequest, self._columns.decode(batches, first, last))
-        if astray := dict(self._without_a_way_back(decoded.frame, existing)):
-            decoded = decoded.without(astray)
+        astray = dict(self._without_a_way_back(decoded.frame, existing))
+        if refused := astray | dict(_of_people(decoded.frame)):
+            decoded = decoded.without(refused)
         frame = decoded.frame
         appended = frame[TIMESTAMP]
         return Asked(
@@ -103,6 +105,14 @@ class RequestReader:
                 )
 
 
+def _of_people(frame: pl.DataFrame) -> Iterator[tuple[int, tuple[BadEventReason, str]]]:
+    """A unit goes into exposures, which are kept for months."""
+    for offset, unit in frame.select(OFFSET, "unit").iter_rows():
+        if (kind := personal_identifier(unit)) is not None:
+            problem = f"unit is a raw {kind}; send a pseudonym (the SDK's Pseudonyms makes them)"
+            yield offset, (BadEventReason.INVALID, problem)
+
+
 def _requests(frame: pl.DataFrame) -> Iterator[Request]:
     columns = (
         frame["request_id"].to_list(),
@@ -125,4 +135,5 @@ def attribute_value(text: str) -> AttributeValue:
     if len(text) > _LONGEST_NUMBER or not _NUMBER.fullmatch(text):
         return text
     number: int | float = json.loads(text)
-    return text if number in (float("inf"), float("-inf")) else number
+    # `1.10` is the text of a version, not of a number: that would be `1.1`.
+    return number if json.dumps(number) == text else text

@@ -10,6 +10,7 @@ import structlog
 
 from anabranch.definition_records import Document, Documents
 from anabranch.definition_set import DefinitionSet
+from anabranch.plans import Plan
 from streams.definition_reader import DefinitionReader
 from streams.metrics import DefinitionMetrics
 
@@ -42,24 +43,29 @@ class LiveDefinitions:
         return self.reader.documents.revision
 
     def _changed(self, documents: Documents, keys: frozenset[str]) -> None:
+        before = self.current.plans
         if keys <= documents.keys():
             changed = [_written(documents[key]) for key in keys]
             self.current = self.current.with_changes(changed)
         else:  # the log was made anew, and something is gone
             self.current = DefinitionSet.of(map(_written, documents.values()))
         for key in keys:
-            self._tell(key)
+            if (unusable := self.current.unusable.get(key)) is not None:
+                self._metrics.unusable.inc()
+                log.error("a definition cannot be used", key=key, problem=unusable.problem)
+        for key, plan in self.current.plans.items():
+            if plan is not before.get(key):
+                self._tell(key, plan, before.get(key))
 
-    def _tell(self, key: str) -> None:
-        """Once for each version: what of it is not used as it was written."""
-        if (unusable := self.current.unusable.get(key)) is not None:
-            self._metrics.unusable.inc()
-            log.error("a definition cannot be used", key=key, problem=unusable.problem)
-        plan = self.current.plans.get(key)
-        if plan is None:
-            return
+    def _tell(self, key: str, plan: Plan, before: Plan | None) -> None:
+        """Once for each version, and when the limits around it change: what of it is not used as
+        it was written."""
+        known = before is not None and before.version == plan.version
         for index, variation in enumerate(plan.keys):
-            for adjusted in plan.params(index).adjustments:
+            adjustments = plan.params(index).adjustments
+            if known and before is not None and before.params(index).adjustments == adjustments:
+                continue
+            for adjusted in adjustments:
                 self._metrics.invalid_params.labels(key, adjusted.reason.value).inc()
                 log.warning(
                     "a parameter is not passed on as it was written",

@@ -3,33 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from pathlib import Path
+import uuid
 from typing import Any
 
 import httpx
-import pytest
 
-from anabranch.definition_records import Document
-from anabranch.definitions import Definition
 from service.access import Role
-from service.app import create_app
-from service.definition_log import DefinitionLog
-from service.phases import Phases
-from service.problems import Problem
-from service.settings import Settings
 from tests.live.worker_fixture import Surroundings, WorkerProcess
 
-KEYS = {role: f"{role.value}-key-{'x' * 20}" for role in Role}
 UNITS = [f"phase-unit-{number}" for number in range(600)]
 
 
-def definition(key: str, control: int) -> Definition:
-    variations = [
-        {"key": "control", "weight": control},
-        {"key": "warm", "weight": 10_000 - control},
-    ]
-    return Definition.model_validate({"key": key, "variations": variations})
+def variations(control: int) -> list[dict[str, Any]]:
+    return [{"key": "control", "weight": control}, {"key": "warm", "weight": 10_000 - control}]
 
 
 async def assigned(http: httpx.AsyncClient, key: str, units: list[str]) -> dict[str, Any]:
@@ -51,31 +37,29 @@ async def stored(around: Surroundings, key: str, wanted: int) -> None:
             await asyncio.sleep(0.2)
 
 
-async def test_units_that_were_met_keep_their_variation_when_weights_change(
-    around: Surroundings, worker: WorkerProcess, tmp_path: Path
-) -> None:
-    key = f"phases_{tmp_path.name[-6:]}".replace("-", "_")
-    settings = Settings(kafka=around.kafka.settings, clickhouse=around.clickhouse.settings)
-    app = create_app(settings, KEYS)
-    transport = httpx.ASGITransport(app)
-    headers = {"Authorization": f"Bearer {KEYS[Role.ADMIN]}"}
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(
-            transport=transport, base_url="http://localhost", headers=headers, timeout=60
-        ) as http,
-    ):
-        log: DefinitionLog = app.state.assigning.log
-        phases: Phases = app.state.assigning.phases
-        content = definition(key, 5_000).model_dump(mode="json")
-        begun = await log.change(key, 0, "running", content, "test")
+async def last_phase(http: httpx.AsyncClient, key: str) -> Any:
+    return (await http.get(f"/v1/experiments/{key}")).raise_for_status().json()["phases"][-1]
 
+
+async def test_units_that_were_met_keep_their_variation_when_weights_change(
+    around: Surroundings, worker: WorkerProcess
+) -> None:
+    key = f"phases_{uuid.uuid4().hex[:8]}"
+    path = f"/v1/experiments/{key}"
+    around.service.wait_ready()
+    async with around.service.client(Role.ADMIN) as http:
+        body = {"key": key, "variations": variations(5_000)}
+        (await http.post("/v1/experiments", json=body)).raise_for_status()
+        (await http.post(f"{path}/start")).raise_for_status()
         met = await assigned(http, key, UNITS[:300])
         await stored(around, key, 300)
-        opened = await phases.open(begun, definition(key, 1_000), "test")
-        assert opened.version == 2
-        with pytest.raises(Problem, match="still opening"):
-            await phases.open(opened, definition(key, 2_000), "test")
+
+        opened = await http.patch(path, json={"variations": variations(1_000)})
+        assert opened.status_code == 200, opened.text
+        assert opened.json()["phases"][-1]["opening"]
+        refused = await http.patch(path, json={"variations": variations(2_000)})
+        assert refused.status_code == 409
+        assert "still opening" in refused.text
 
         during = await assigned(http, key, UNITS)
         for unit in UNITS[:300]:
@@ -84,8 +68,10 @@ async def test_units_that_were_met_keep_their_variation_when_weights_change(
         assert reasons == {"assigned", "phase_opening"}
 
         async with asyncio.timeout(90):
-            while _last_phase(log.get(key))["opening"]:
-                await assigned(http, key, UNITS[:1])
+            while (last := await last_phase(http, key))["opening"]:  # noqa: ASYNC110
+                await asyncio.sleep(0.2)
+        assert last["number"] == 2
+        assert last["members"] == 300
         after = await assigned(http, key, UNITS)
         for unit in UNITS[:300]:
             assert (after[unit]["variation"], after[unit]["reason"]) == (
@@ -97,10 +83,36 @@ async def test_units_that_were_met_keep_their_variation_when_weights_change(
         for unit in UNITS[300:]:
             if during[unit]["in_experiment"]:
                 assert after[unit]["variation"] == during[unit]["variation"]
-        last = _last_phase(log.get(key))
-        assert (last["number"], last["members"]) == (2, 300)
 
 
-def _last_phase(document: Document | None) -> Any:
-    assert document is not None
-    return json.loads(document.text)["phases"][-1]
+async def test_experiment_made_anew_under_a_key_has_met_nobody(
+    around: Surroundings, worker: WorkerProcess
+) -> None:
+    key = f"anew_{uuid.uuid4().hex[:8]}"
+    path = f"/v1/experiments/{key}"
+    around.service.wait_ready()
+    async with around.service.client(Role.ADMIN) as http:
+        body = {"key": key, "variations": variations(5_000)}
+        (await http.post("/v1/experiments", json=body)).raise_for_status()
+        (await http.post(f"{path}/start")).raise_for_status()
+        await assigned(http, key, UNITS[:20])
+        await stored(around, key, 20)
+        changed = await http.patch(path, json={"variations": variations(4_000)})
+        assert changed.json()["phases"][-1]["members"] == 20
+        for verb in ("stop", "archive"):
+            async with asyncio.timeout(60):  # a phase that opens changes the version meanwhile
+                while (await http.post(f"{path}/{verb}")).status_code == 409:  # noqa: ASYNC110
+                    await asyncio.sleep(0.2)
+        (await http.delete(path)).raise_for_status()
+        definitions = "/v1/definitions"
+        async with asyncio.timeout(30):
+            while any(  # noqa: ASYNC110
+                one["key"].startswith(f"members:{key}:") and one["status"] != "deleted"
+                for one in (await http.get(definitions)).json()["documents"]
+            ):
+                await asyncio.sleep(0.2)
+        again = {"key": key, "variations": [{"key": "warm", "weight": 10_000}]}
+        (await http.post("/v1/experiments", json=again)).raise_for_status()
+        (await http.post(f"{path}/start", params={"flag": True})).raise_for_status()
+        for answer in (await assigned(http, key, UNITS[:20])).values():
+            assert (answer["variation"], answer["reason"]) == ("warm", "assigned")

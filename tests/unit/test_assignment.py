@@ -250,3 +250,37 @@ def test_trace_says_what_was_asked_and_found() -> None:
 def test_strange_attributes_break_nothing(attributes: Mapping[str, Any]) -> None:
     document = experiment(targeting={"locale": {"$regex": "(a+)+$"}}, locales={"de": False})
     assert decided(document, attributes=attributes).reason is not Reason.FAILED
+
+
+def test_holdout_of_another_kind_goes_by_the_attribute_of_that_kind() -> None:
+    """Whether the unit comes as one text or by its kind: every door asks in its own way."""
+    half = Document("holdout:winter", 1, "running", {"unit": "player", "share": 5_000})
+    definitions = DefinitionSet.of([experiment(holdout="winter"), half])
+    for number in range(200):
+        attributes = {"player": f"p{number}"}
+        by_text = definitions.assign("tone", "s1", attributes)
+        by_kind = definitions.assign("tone", {"session": "s1", "player": f"p{number}"})
+        assert by_text.reason == by_kind.reason
+
+
+@pytest.mark.parametrize("unit", ["jo@example.com", "a\nb"])
+def test_attribute_that_cannot_go_into_an_event_is_no_unit(unit: str) -> None:
+    found = decided(experiment(unit="player"), unit={"*": "k"}, attributes={"player": unit})
+    assert found.reason is Reason.NO_UNIT
+
+
+def test_units_outside_both_phases_are_just_not_covered_while_one_opens() -> None:
+    variations = [{"key": "control", "weight": 2_000}, {"key": "warm", "weight": 8_000}]
+    phases = [
+        {"number": 1, "weights": [10_000], "opened_at": EARLIER},
+        {"number": 2, "weights": [2_000, 8_000], "opened_at": NOW, "opening": True},
+    ]
+    document = experiment(variations=variations, phases=phases, coverage=1_000)
+    definitions = DefinitionSet.of([document])
+    assert not definitions.unusable
+    reasons = [
+        definitions.assign("tone", f"u{number}", at=NOW.timestamp(), explain=True).reason
+        for number in range(2_000)
+    ]
+    assert set(reasons) == {Reason.ASSIGNED, Reason.PHASE_OPENING, Reason.NOT_COVERED}
+    assert reasons.count(Reason.NOT_COVERED) > 1_500
