@@ -64,13 +64,13 @@ def created(given: Mapping[str, Any]) -> tuple[Definition, Change]:
 def amended(now: Standing, patch: Mapping[str, Any], at: datetime) -> Change:
     """By a merge patch."""
     check(Verb.CHANGE, now.key, now.status)
-    return _replaced(now, merged(now.raw, _own_fields(patch, _system_fields(now))), at)
+    return _replaced(now, merged(now.raw, _own_fields(patch, _system_fields(now, patch))), at)
 
 
 def replaced(now: Standing, given: Mapping[str, Any], at: datetime) -> Change:
     """By a whole definition: what it leaves out takes its default."""
     check(Verb.CHANGE, now.key, now.status)
-    return _replaced(now, _own_fields(given, _system_fields(now)), at)
+    return _replaced(now, _own_fields(given, _system_fields(now, given)), at)
 
 
 def started(now: Standing, at: datetime, *, as_flag: bool = False) -> Change:
@@ -165,9 +165,11 @@ def _replaced(now: Standing, content: Mapping[str, Any], at: datetime) -> Change
     return Change(now.status, as_json(read(Definition, {**content, "phases": phases})))
 
 
-def _system_fields(now: Standing) -> Mapping[str, Any]:
+def _system_fields(now: Standing, given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Warnings follow from what is around it, too: whatever comes back is let through."""
     return {**now.shown, "status": now.status, "version": now.version} | {
-        "phases": now.raw.get("phases", [])
+        "phases": now.raw.get("phases", []),
+        "warnings": given.get("warnings"),
     }
 
 
@@ -177,7 +179,7 @@ def _own_fields(given: Mapping[str, Any], current: Mapping[str, Any]) -> dict[st
     wrong = tuple(
         Wrong(name, f"is kept by the system: {why}")
         for name, why in KEPT_BY_THE_SYSTEM.items()
-        if name in given and name in current and given[name] != current[name]
+        if name in given and given[name] != current.get(name)
     )
     if wrong:
         raise DefinitionError(wrong)

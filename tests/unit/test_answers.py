@@ -153,7 +153,8 @@ def test_answers_go_to_the_topic_that_the_request_names() -> None:
     [
         ("12", 12),
         ("-0.5", -0.5),
-        ("1e3", 1000.0),
+        ("1e3", "1e3"),
+        ("1.10", "1.10"),
         ("true", True),
         ("false", False),
         ("True", "True"),
