@@ -139,7 +139,7 @@ class Assigning:
         """Ask again for what Kafka has and nobody brings."""
         for place, partition in self._partitions.items():
             known = end(place)
-            if known is None or partition.next is None or partition.held_back:
+            if partition.next is None or partition.held_back:
                 continue
             if partition.intake.is_missing(known, self._clock()):
                 partition.intake.broken = True

@@ -48,11 +48,15 @@ class Intake:
         self.rows += batch.count
         self.bytes += len(batch.body)
 
-    def is_missing(self, end: int, now: float) -> bool:
+    def is_missing(self, end: int | None, now: float) -> bool:
         """Whether Kafka has had more for a while, below `end`, and nothing of it comes. What was
-        dropped on its way is seen when the next batch comes; after the last there is none."""
+        dropped on its way is seen when the next batch comes; after the last there is none.
+
+        Without an `end` no fetch was answered since the partition was assigned: that may last for a
+        moment, and where it lasts the client has no place to read from and has to be given one.
+        """
         position = self.position
-        if position is None or position >= end:
+        if position is None or (end is not None and position >= end):
             self._silent_at = None
         elif self._silent_at is None or self._silent_at[0] != position:
             self._silent_at = (position, now)

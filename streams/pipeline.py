@@ -122,7 +122,7 @@ class Pipeline:
         """Ask again for what Kafka has and nobody brings."""
         for place, partition in self._partitions.items():
             known = end(place)
-            if known is None or partition.ledger is None or partition.held_back:
+            if partition.ledger is None or partition.held_back:
                 continue
             if partition.intake.is_missing(known, self._clock()):
                 partition.intake.broken = True

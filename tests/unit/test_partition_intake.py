@@ -45,3 +45,13 @@ def test_intake_misses_nothing_while_batches_come() -> None:
 
 def test_intake_misses_nothing_before_it_knows_where_it_is() -> None:
     assert not any(Intake().is_missing(10, now) for now in (0.0, 100.0))
+
+
+def test_partition_that_no_fetch_was_answered_for_is_asked_for_again_after_a_while() -> None:
+    """Its end is not known, so what the log holds cannot be: a place to read from helps."""
+    intake = Intake()
+    intake.go_on_from(10)
+    assert not intake.is_missing(None, 5.0)
+    assert not intake.is_missing(None, 5.0 + SILENCE_SECONDS - 0.1)
+    assert intake.is_missing(None, 5.0 + SILENCE_SECONDS)
+    assert not intake.is_missing(10, 6.0 + SILENCE_SECONDS), "an answer, and nothing there"
