@@ -174,7 +174,8 @@ async def test_service_starts_while_everything_is_away_and_ends_when_told(tmp_pa
     )
     await asyncio.to_thread(service.start)
     try:
-        assert set(await until_waiting_for(service, "kafka")) == {"kafka", "topics", "clickhouse"}
+        waiting = set(await until_waiting_for(service, "kafka"))
+        assert waiting == {"kafka", "topics", "clickhouse", "definitions"}
         async with service.client() as client:
             event = {"type": "outcome", "unit": "u1", "values": {"cost": 1.0}}
             answer = await client.post("/v1/events", json={"events": [event]})
