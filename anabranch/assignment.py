@@ -131,13 +131,15 @@ def assign(
     trace: list[Step] | None = [] if explain else None
     try:
         index, reason, detail = plan.decide(unit, attributes, at, parent, held_unit, trace)
-        params, adjustments = plan.params(index, away)
+        shared, adjustments = plan.params(index, away)
+        params = dict(shared)  # the caller's own: what it changes there is nobody else's
         variation = plan.keys[index]
     except Exception as error:
         # Somebody's request path: the default, and what went wrong for whoever looks.
         detail = f"{type(error).__name__}: {error}"[:200]
         reason, variation = Reason.FAILED, plan.keys[0]
-        params, adjustments = plan.params(0)
+        shared, adjustments = plan.params(0, away)
+        params = dict(shared)
     return _made(
         Assignment,
         (
