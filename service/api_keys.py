@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
+from anabranch.definition_set import Written
 from anabranch.fields import now_ms
 from service.callers import Caller
 from service.key_uses import UseCounts
@@ -31,21 +32,10 @@ ACTIVE: KeyStatus = "running"
 REVOKED: KeyStatus = "deleted"
 
 
-class Document(Protocol):
-    @property
-    def key(self) -> str: ...
-    @property
-    def version(self) -> int: ...
-    @property
-    def status(self) -> str: ...
-    @property
-    def definition(self) -> Mapping[str, Any]: ...
-
-
 class Documents(Protocol):
-    def get(self, key: str, /) -> Document | None: ...
+    def get(self, key: str, /) -> Written | None: ...
 
-    def of_kind(self, kind: str) -> Iterable[Document]: ...
+    def of_kind(self, kind: str) -> Iterable[Written]: ...
 
 
 class DocumentLog(Protocol):
@@ -62,7 +52,7 @@ class DocumentLog(Protocol):
         definition: Mapping[str, Any],
         by: str,
         comment: str = "",
-    ) -> Document: ...
+    ) -> Written: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +77,7 @@ class ApiKey:
     version: int = 0
 
     @classmethod
-    def of(cls, document: Document) -> ApiKey:
+    def of(cls, document: Written) -> ApiKey:
         given = document.definition
         prefixes = given["experiments"]
         return cls(
@@ -137,7 +127,7 @@ class ApiKeys:
         self._log = log
         self._uses = uses
         self._now = now
-        self._read: dict[str, tuple[Document, ApiKey, Caller]] = {}
+        self._read: dict[str, tuple[Written, ApiKey, Caller]] = {}
 
     def knows(self, token: str) -> bool:
         return token.startswith(PREFIX)
@@ -203,7 +193,7 @@ class ApiKeys:
         place = f"{KIND}:{key.id}"
         return ApiKey.of(await self._log.change(place, key.version, status, key.definition(), by))
 
-    def _known(self, id_: str) -> tuple[Document, ApiKey, Caller] | None:
+    def _known(self, id_: str) -> tuple[Written, ApiKey, Caller] | None:
         """Taken apart once for each version of its document."""
         document = self._log.documents.get(f"{KIND}:{id_}")
         if document is None:

@@ -8,7 +8,7 @@ import functools
 import json
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Literal, get_args
 from weakref import WeakValueDictionary
 
@@ -85,9 +85,6 @@ class DefinitionLog:
     def get(self, key: str) -> Document | None:
         """The current one; what was deleted among them."""
         return self.documents.get(key)
-
-    def of_kind(self, kind: str) -> Iterator[Document]:
-        return self.documents.of_kind(kind)
 
     def history(self, key: str) -> tuple[Document, ...]:
         """Every version that is known, oldest first, the current one last.

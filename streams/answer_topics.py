@@ -7,7 +7,6 @@ number out of sequence after a refused batch, ends it: a new one sends what was 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
@@ -22,7 +21,7 @@ from anabranch.kafka import too_large
 from anabranch.settings import KafkaSettings
 from schemas.topics import ASSIGNMENTS, EXPOSURES
 from streams.answers import Record
-from streams.connection import client_options
+from streams.lasting_producer import LastingProducer
 from streams.metrics import AssignmentMetrics
 from streams.topic_admin import TopicError, admin_client, existing_topics
 
@@ -31,7 +30,6 @@ log = structlog.get_logger("streams.answer_topics")
 _BATCH_BYTES = 900_000  # before compression; a topic takes 1 MB
 _LARGEST_RECORD_BYTES = 64 << 20
 _RETRY_SECONDS = 0.5
-_CLOSE_SECONDS = 5.0
 _LOOK_AGAIN_SECONDS = 30.0
 
 
@@ -58,10 +56,13 @@ class AnswerTopics:
         self._clock = clock
         self._existing: frozenset[str] = frozenset()
         self._looked_at: float | None = None
-        self._producer: AIOKafkaProducer | None = None
-        self._starting = asyncio.Lock()  # partitions come here at the same time
+        self._producer = LastingProducer(
+            kafka,
+            client_id="anabranch-answers",
+            max_batch_size=_BATCH_BYTES,
+            max_request_size=_LARGEST_RECORD_BYTES,
+        )
         self._looking = asyncio.Lock()
-        self._leaving: set[asyncio.Task[None]] = set()
         self._most: dict[str, int] = defaultdict(lambda: _BATCH_BYTES)
         """Bytes in a batch, by topic: less where Kafka found one too large."""
 
@@ -96,7 +97,7 @@ class AnswerTopics:
         waiting = {topic: list(of_topic) for topic, of_topic in records.items() if of_topic}
         while waiting:
             try:
-                producer = await self._started()
+                producer = await self._producer.started()
                 left = await asyncio.gather(
                     *(self._store(producer, topic, found) for topic, found in waiting.items())
                 )
@@ -106,7 +107,7 @@ class AnswerTopics:
                 continue
             waiting = {topic: rest for topic, rest in zip(waiting, left, strict=True) if rest}
             if waiting:
-                self._replace(producer)
+                self._producer.replace(producer)
                 await self._sleep(_RETRY_SECONDS)
         self._say(None)
 
@@ -179,12 +180,8 @@ class AnswerTopics:
         return []
 
     async def close(self) -> None:
-        """Whatever is under way was not waited for by anybody, and is answered again."""
-        self._replace(self._producer)
-        if self._leaving:
-            await asyncio.wait(self._leaving, timeout=_CLOSE_SECONDS)
-        for task in self._leaving:
-            task.cancel()
+        """Whatever is under way is answered again."""
+        await self._producer.close()
 
     def _failed(self, error: BaseException) -> None:
         self._metrics.failures.inc()
@@ -194,35 +191,6 @@ class AnswerTopics:
         if problem is not None and self.problem is None:
             log.warning("answers wait", problem=problem)
         self.problem = problem
-
-    def _replace(self, producer: AIOKafkaProducer | None) -> None:
-        """Its end is not waited for, since it tries to deliver what it still has."""
-        if producer is None or self._producer is not producer:
-            return
-        self._producer = None
-        task = asyncio.create_task(_stopped(producer))
-        self._leaving.add(task)
-        task.add_done_callback(self._leaving.discard)
-
-    async def _started(self) -> AIOKafkaProducer:
-        async with self._starting:
-            if self._producer is None:
-                producer = AIOKafkaProducer(
-                    client_id="anabranch-answers",
-                    acks="all",
-                    enable_idempotence=True,
-                    compression_type="zstd",
-                    max_batch_size=_BATCH_BYTES,
-                    max_request_size=_LARGEST_RECORD_BYTES,
-                    **client_options(self._kafka),
-                )
-                try:
-                    await producer.start()
-                except BaseException:  # cancelled, too: no open connection is left
-                    await producer.stop()
-                    raise
-                self._producer = producer
-            return self._producer
 
 
 def _packed(
@@ -246,8 +214,3 @@ def _packed(
 
 def _missing(*topics: str) -> str:
     return f"Kafka has no {', '.join(topics)}; `anabranch topics --create` makes it"
-
-
-async def _stopped(producer: AIOKafkaProducer) -> None:
-    with contextlib.suppress(KafkaError, OSError):
-        await producer.stop()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -11,14 +10,13 @@ from importlib.metadata import version
 
 import pyarrow as pa
 import structlog
-from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from anabranch.settings import KafkaSettings
 from schemas.topics import TopicSpec
-from streams.connection import client_options
 from streams.decoded import DeadRecord
 from streams.kafka_log import TopicPartition
+from streams.lasting_producer import LastingProducer
 from streams.record_batches import Headers
 from streams.sending import send, writable
 
@@ -27,7 +25,6 @@ log = structlog.get_logger("streams.dead_letters")
 WORKER_VERSION = version("anabranch")
 _DETAIL_LENGTH = 512
 _RETRY_SECONDS = 1.0
-_CLOSE_SECONDS = 5.0
 _LARGEST_RECORD_BYTES = 256 << 20
 _UTC_MS = pa.timestamp("ms", "UTC")
 _ROWS = pa.schema(
@@ -113,11 +110,12 @@ class DeadLetterTopics:
     def __init__(
         self, kafka: KafkaSettings, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     ) -> None:
-        self._kafka = kafka
         self._sleep = sleep
-        self._producer: AIOKafkaProducer | None = None
-        self._starting = asyncio.Lock()  # partitions come here at the same time
-        self._leaving: set[asyncio.Task[None]] = set()
+        self._producer = LastingProducer(
+            kafka,
+            client_id="anabranch-dead-letters",
+            max_request_size=_LARGEST_RECORD_BYTES,
+        )
 
     async def publish(self, spec: TopicSpec, partition: int, dead: Sequence[DeadRecord]) -> None:
         """Return once Kafka has them, however long that takes."""
@@ -144,7 +142,7 @@ class DeadLetterTopics:
     ) -> Sequence[BaseException | None]:
         """What was wrong with each; None for those that Kafka has."""
         try:
-            producer = await self._started()
+            producer = await self._producer.started()
         except (KafkaError, OSError) as error:
             _say_that_it_waits(spec, error)
             return [error] * len(dead)
@@ -162,47 +160,12 @@ class DeadLetterTopics:
         passing = [p for p in problems if not isinstance(p, MessageSizeTooLargeError)]
         if passing:
             _say_that_it_waits(spec, passing[0])
-            self._replace(producer)
+            self._producer.replace(producer)
         return answers
 
     async def close(self) -> None:
-        """Whatever is under way was not waited for by anybody, and is formed again."""
-        self._replace(self._producer)
-        if self._leaving:
-            await asyncio.wait(self._leaving, timeout=_CLOSE_SECONDS)
-        for task in self._leaving:
-            task.cancel()
-
-    def _replace(self, producer: AIOKafkaProducer | None) -> None:
-        """It may be past repair, as after a number out of sequence: the next try takes a new one.
-        Its end is not waited for, since it tries to deliver what it still has."""
-        if producer is None or self._producer is not producer:
-            return
-        self._producer = None
-        task = asyncio.create_task(_stopped(producer))
-        self._leaving.add(task)
-        task.add_done_callback(self._leaving.discard)
-
-    async def _started(self) -> AIOKafkaProducer:
-        async with self._starting:
-            if self._producer is None:
-                producer = AIOKafkaProducer(
-                    client_id="anabranch-dead-letters",
-                    acks="all",
-                    enable_idempotence=True,
-                    # What was small in its source for being compressed has to be so here: the
-                    # broker looks at the compressed size, the client at the other.
-                    compression_type="zstd",
-                    max_request_size=_LARGEST_RECORD_BYTES,
-                    **client_options(self._kafka),
-                )
-                try:
-                    await producer.start()
-                except (KafkaError, OSError):
-                    await producer.stop()
-                    raise
-                self._producer = producer
-            return self._producer
+        """Whatever is under way is formed again."""
+        await self._producer.close()
 
 
 def _say_that_it_waits(spec: TopicSpec, problem: BaseException) -> None:
@@ -211,8 +174,3 @@ def _say_that_it_waits(spec: TopicSpec, problem: BaseException) -> None:
         topic=spec.dead_letters,
         problem=repr(problem),
     )
-
-
-async def _stopped(producer: AIOKafkaProducer) -> None:
-    with contextlib.suppress(KafkaError, OSError):
-        await producer.stop()
