@@ -98,7 +98,7 @@ def format_storage(folder: Path, java: Java, said: Mapping[str, str]) -> None:
     answer = subprocess.run(
         java.command(
             *("kafka.tools.StorageTool", "format"),
-            *("--config", aside.name, "--cluster-id", cluster_id()),
+            *("--config", aside.name, f"--cluster-id={cluster_id()}"),
         ),
         cwd=folder,
         env=java.environment,
@@ -115,6 +115,7 @@ def format_storage(folder: Path, java: Java, said: Mapping[str, str]) -> None:
 
 
 def cluster_id() -> str:
+    """May begin with a hyphen, which a word of its own would make an option of."""
     return urlsafe_b64encode(uuid4().bytes).decode().rstrip("=")
 
 

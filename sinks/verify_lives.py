@@ -28,6 +28,8 @@ class Life(NamedTuple):
     begins: int
     """The first offset that is looked at."""
     last: int
+    finished: int
+    """The last offset that `batch_totals` knows of: beyond `last`, if its batch is gone."""
     batches: int
     rows: int
     is_latest: bool
@@ -38,6 +40,14 @@ async def lives(ask: Questions, since: datetime | None) -> list[Life]:
 
     Of a partition with several lives always all of them: their offsets are the same."""
     wanted = "1" if since is None else f"applied_at >= {second(since)}"
+    # Before `batches`: what is finished in between is then in both, or in `batches` alone.
+    finished = {
+        (topic, partition, epoch): last
+        for topic, partition, epoch, last in await ask.rows(
+            "SELECT topic, partition, epoch, max(last) FROM batch_totals "
+            "GROUP BY topic, partition, epoch"
+        )
+    }
     rows = await ask.rows(
         "SELECT topic, partition, epoch, minIf(first, wanted), countIf(wanted), "
         "sumIf(rows, wanted), min(first), count(), sum(rows), max(last), max(applied_at) "
@@ -52,7 +62,10 @@ async def lives(ask: Questions, since: datetime | None) -> list[Life]:
         is_latest = number + 1 == len(rows) or tuple(rows[number + 1][:2]) != (topic, partition)
         begins, batches, stored = counted[3:] if counts[topic, partition] > 1 else counted[:3]
         if batches:
-            found.append(Life(topic, partition, epoch, begins, last, batches, stored, is_latest))
+            known = max(last, finished.get((topic, partition, epoch), last))
+            found.append(
+                Life(topic, partition, epoch, begins, last, known, batches, stored, is_latest)
+            )
     return found
 
 

@@ -144,7 +144,7 @@ def _is_wrong(scope: Scope, held: Held) -> bool:
 def _is_under_way(scope: Scope, held: Held) -> bool:
     """Whether what lies outside, if anything, comes after all that is finished."""
     return not held.outside or all(
-        held.first_outside > life.last
+        held.first_outside > life.finished
         for life in scope.lives
         if life.partition == held.partition
         and (life.is_latest if not held.epoch else life.epoch == held.epoch)

@@ -118,6 +118,25 @@ async def test_verify_names_the_batch_when_its_row_is_gone_or_there_twice(
     assert (raw.column, raw.expected, raw.found) == ("rows of no batch", "0", "11")
 
 
+async def test_verify_names_the_rows_of_a_first_and_of_a_last_batch_that_are_gone(
+    applier: Applier,
+) -> None:
+    """No gap shows them: nothing is before the one or after the other."""
+    last = await applier.apply(TURNS, 0, 11, dead=1)
+    await applier.delete("batches", f"topic = '{TURNS}' AND partition = 0 AND first = {last.first}")
+    await applier.delete("batches", f"topic = '{TURNS}' AND partition = 1 AND first = 0")
+    found = await verify(applier)
+    assert tables(found) == {"batch_totals", "turn_metrics", "dead_letters"}
+    raw = [one for one in found.differences if one.table == "turn_metrics"]
+    assert {(one.key["partition"], one.column, one.expected) for one in raw} == {
+        ("0", "rows of no batch", "0"),
+        ("1", "rows of no batch", "0"),
+    }
+    of_last, of_first = sorted(raw, key=lambda one: one.key["partition"])
+    assert of_last.key["offsets"] == f"{last.first}-{last.last - 1}"
+    assert of_first.key["offsets"].startswith("0-")
+
+
 async def test_verify_names_the_range_when_a_dead_letter_is_gone(applier: Applier) -> None:
     range_ = await applier.apply(TURNS, 0, 5, dead=2)
     await applier.delete(
