@@ -1,7 +1,7 @@
 """May the numbers of an experiment be believed, and what should somebody do about it?
 
-Each finding says in a plain sentence what was seen and what to do. One that is *bad* and concerns
-the data forbids any decision; a breached guardrail is bad as well, and is itself a reason to decide.
+Each finding says in a plain sentence what was seen and what to do. A *bad* one forbids any
+decision, but for a breached guardrail, which is itself a reason to decide.
 What is found from arrivals (the sample ratio) is in health_arrivals.py, from effects (novelty,
 power, guardrails) in health_effects.py.
 """
