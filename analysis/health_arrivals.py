@@ -56,7 +56,9 @@ def expected_shares(definition: Definition, at: datetime) -> Shares:
     ranges = Plan(definition, 1, Status.RUNNING, Surroundings()).ranges_at(at.timestamp())
     buckets = WHOLE if definition.hash_version == 2 else WHOLE // 10
     counts = [_buckets(one, buckets) for one in ranges]
-    total = sum(counts) or 1
+    total = sum(counts)
+    if not total:  # nobody is covered at that time; whoever came did so before or after
+        counts, total = list(definition.weights), WHOLE
     keys = (variation.key for variation in definition.variations)
     return {key: count / total for key, count in zip(keys, counts, strict=True)}
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from anabranch.definition_records import Document
 from anabranch.definitions import Definition
 from analysis.decision import GuardrailFinding
 from analysis.estimates import Estimate, mean
@@ -23,8 +24,10 @@ from analysis.health import (
 )
 from analysis.health_arrivals import Arrivals, expected_shares, loss_starts, sample_ratios
 from analysis.health_effects import Lasting, Planned, guardrails, novelty, underpowered
+from analysis.health_summary import Observed, data_health
 from analysis.moments import JointMoments, Moments
 from analysis.sequential import Tuning
+from service.expected_shares import shares_by_version
 
 FIRST_DAY = date(2026, 3, 2)
 HALVES = {"control": 0.5, "warm": 0.5}
@@ -60,6 +63,43 @@ def test_expected_shares_are_those_of_both_phases_when_one_is_opening() -> None:
     phases[1]["opening"] = True
     shares = expected_shares(definition((2_000, 8_000), phases=phases), datetime.now(UTC))
     assert shares == {"v0": 2 / 7, "v1": 5 / 7}
+
+
+def test_expected_shares_are_the_weights_when_nobody_is_covered() -> None:
+    shares = expected_shares(definition((2_000, 8_000), coverage=0), datetime.now(UTC))
+    assert shares == {"v0": 0.2, "v1": 0.8}
+
+
+def test_shares_are_those_at_the_end_of_each_version_when_a_ramp_goes_on_within_it() -> None:
+    ramp = [{"at": "2026-03-02T00:00:00Z", "coverage": 100}]
+    thirds = definition((3_333, 3_333, 3_334), coverage=0, ramp=ramp)
+    days = (datetime(2026, 3, day, tzinfo=UTC) for day in (1, 3))
+    history = [
+        Document("tone", n, "running", text, "jo", int(at.timestamp() * 1000), "", n)
+        for n, (text, at) in enumerate(
+            zip((thirds.model_dump_json(), '{"of": "a later release"}'), days, strict=True), 1
+        )
+    ]
+    shares = shares_by_version(history, datetime.now(UTC))
+    assert shares == {1: {"v0": 34 / 102, "v1": 34 / 102, "v2": 34 / 102}}
+
+
+def test_data_health_has_a_finding_of_each_kind() -> None:
+    pair = lasting(0.3, 0.0)
+    observed = Observed(
+        arrivals=[arrived(0, 500, 510)],
+        in_several=0,
+        exposures=2_000,
+        late=0,
+        events=4_000,
+        dead=DeadLetters(0, 0),
+        lasting={"acts": {"control": pair.baseline, "warm": pair.arm}},
+    )
+    health = data_health(observed, {1: HALVES}, "control", 0.4)
+    assert health.verdict is Verdict.WARNING
+    assert [one.name for one in health.findings if one.verdict is not Verdict.OK] == [Name.NOVELTY]
+    assert len(health.findings) == 6
+    assert health.problems == ()
 
 
 def test_sample_ratio_is_sound_when_phases_have_other_weights() -> None:
