@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from functools import reduce
 from typing import Any, NamedTuple
 
 from analysis.moments import JointMoments
@@ -55,25 +53,22 @@ def gathered(
     wanted = columns.sums()
     rows = [_Row._make([*row[:7], dict(zip(wanted, row[7:], strict=True))]) for row in answer]
     placed = [row for row in rows if row.variation > 0]
-    segments = {row.segment for row in placed}
+    segments = sorted({row.segment for row in placed})
     if request.by is not None and len(segments) > MOST_SEGMENTS:
         raise TooManySegmentsError(request.by, len(segments))
-    arms: dict[str, dict[str, list[ArmStatistics]]] = defaultdict(lambda: defaultdict(list))
-    for row in placed:
-        variation = request.variations[row.variation - 1]
-        arms[row.segment][variation].append(_arm(row, columns, known))
-    nothing = _nothing(columns)
+
+    def arms(of: Sequence[_Row]) -> dict[str, ArmStatistics]:
+        return {
+            key: _arm([row for row in of if row.variation == place], columns, known)
+            for place, key in enumerate(request.variations, 1)
+        }
+
     by_segment = {
-        segment: {key: reduce(_both, arms[segment][key], nothing) for key in request.variations}
-        for segment in sorted(segments)
-    }
-    everything = {
-        key: reduce(_both, [arms[key] for arms in by_segment.values()], nothing)
-        for key in request.variations
+        segment: arms([row for row in placed if row.segment == segment]) for segment in segments
     }
     return UnitStatistics(
         request,
-        everything,
+        arms(placed),
         by_segment if request.by is not None else {},
         multiple_exposures=sum(row.saw_several for row in rows),
         caps={
@@ -87,27 +82,35 @@ def gathered(
     )
 
 
-def _arm(row: _Row, columns: Columns, known: Known) -> ArmStatistics:
+def _arm(rows: Sequence[_Row], columns: Columns, known: Known) -> ArmStatistics:
+    """Of all the rows together: sums about one shift add, and lose less than moments would."""
+    units = sum(row.units for row in rows)
+    sums = {one: sum(row.sums[one] for row in rows) for one in columns.sums()}
     metrics = {
-        key: MetricStatistics(_moments(row, indices, columns, known, columns.is_whole(key)))
+        key: MetricStatistics(_moments(units, sums, indices, columns, known, columns.is_whole(key)))
         for key, indices in columns.of_metrics.items()
     }
-    return ArmStatistics(row.units, row.exposures, metrics)
+    return ArmStatistics(units, sum(row.exposures for row in rows), metrics)
 
 
 def _moments(
-    row: _Row, indices: Sequence[int], columns: Columns, known: Known, whole: bool
+    units: int,
+    sums: Mapping[Sum, float],
+    indices: Sequence[int],
+    columns: Columns,
+    known: Known,
+    whole: bool,
 ) -> JointMoments:
-    totals = [row.sums[Sum(index, None, whole)] for index in indices]
-    products = [[row.sums[Sum(min(i, j), max(i, j), whole)] for j in indices] for i in indices]
-    if whole:
-        return _of_whole_numbers(row.units, totals, products)
+    totals = [sums[Sum(index, None, whole)] for index in indices]
+    products = [[sums[Sum(min(i, j), max(i, j), whole)] for j in indices] for i in indices]
+    if whole and units:
+        return _of_whole_numbers(units, totals, products)
     shifts = [known.shifts.get(index, 0.0) for index in indices]
     rounded = [
         round(shift) if columns.values[index].is_whole else shift
         for index, shift in zip(indices, shifts, strict=True)
     ]
-    return JointMoments.from_sums(row.units, totals, products, rounded)
+    return JointMoments.from_sums(units, totals, products, rounded)
 
 
 def _of_whole_numbers(
@@ -124,32 +127,6 @@ def _of_whole_numbers(
             )
             for row, left in zip(products, totals, strict=True)
         ),
-    )
-
-
-def _nothing(columns: Columns) -> ArmStatistics:
-    return ArmStatistics(
-        0,
-        0,
-        {
-            key: MetricStatistics(
-                JointMoments.from_sums(
-                    0, [0.0] * len(indices), [[0.0] * len(indices)] * len(indices)
-                )
-            )
-            for key, indices in columns.of_metrics.items()
-        },
-    )
-
-
-def _both(left: ArmStatistics, right: ArmStatistics) -> ArmStatistics:
-    return ArmStatistics(
-        left.units + right.units,
-        left.exposures + right.exposures,
-        {
-            key: MetricStatistics(one.moments + right.metrics[key].moments)
-            for key, one in left.metrics.items()
-        },
     )
 
 

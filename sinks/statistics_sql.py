@@ -184,5 +184,9 @@ def _shifted(index: int, columns: Columns, known: Known) -> str:
 
 
 def _capped(columns: Columns) -> dict[int, float]:
-    caps = {index: columns.values[index].cap for index in columns.caps.values()}
-    return {index: cap.percentile for index, cap in caps.items() if cap and cap.percentile}
+    """The percentile of each value that one caps; the past of a unit has its own."""
+    return {
+        index: value.cap.percentile
+        for index, value in enumerate(columns.values)
+        if value.cap is not None and value.cap.percentile is not None
+    }

@@ -88,7 +88,7 @@ class Columns(NamedTuple):
     of_metrics: Mapping[str, tuple[int, ...]]
     """By metric, in the order of its joint moments: which of the values."""
     caps: Mapping[str, int]
-    """Names of percentiles that have to be known before: which of the values they cap."""
+    """Which values a percentile caps, by the name of the cap."""
 
     def is_whole(self, metric: str) -> bool:
         return all(self.values[index].is_whole for index in self.of_metrics[metric])
