@@ -12,11 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from anabranch.definitions import KillSwitch
-from analysis.estimates import Estimate, Proportion, mean
+from analysis.estimates import Estimate
 from analysis.guardrail import Limit, Status, guard
-from analysis.metric_catalogue import Metric, Source
-from analysis.moments import JointMoments
-from analysis.ratios import ratio
+from analysis.metric_catalogue import Metric
 from analysis.sequential import Tuning
 from analysis.verdict import NoVerdict
 
@@ -76,32 +74,11 @@ def look(
 _EMPTY = Estimate(0, 0.0, 0.0)
 
 
-def estimate_of(metric: Metric, moments: JointMoments) -> Estimate | NoVerdict:
-    """Of a unit's values; of a ratio: numerator, then denominator."""
-    if metric.kind == "ratio":
-        return ratio(moments)
-    if metric.kind == "proportion":
-        return Proportion(moments.units, round(moments.units * moments.means[0])).estimate()
-    return mean(moments.one(0))
-
-
 def unwatchable(metric: Metric) -> str | None:
     """Why a kill switch cannot watch it."""
     if metric.kind == "quantile":
         return "is a quantile, which cannot be followed unit by unit; take a mean or a proportion"
-    if metric.cap is not None and metric.cap.percentile is not None:
-        return "has a cap by percentile, which moves with the data; give it an absolute one"
-    if metric.conversion_window_hours is not None and any(
-        source.outcome is None for source in sources_of(metric)
-    ):
-        return "has a conversion window, and only outcomes are followed within one"
     return None
-
-
-def sources_of(metric: Metric) -> list[Source]:
-    """Numerator first."""
-    given = (metric.source, metric.numerator, metric.denominator)
-    return [source for source in given if source is not None]
 
 
 def said(rule: KillSwitch, one: Watched) -> str:

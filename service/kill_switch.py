@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
@@ -21,9 +21,10 @@ import structlog
 from anabranch.definition_records import Document
 from anabranch.definitions import KillSwitch as Rule
 from anabranch.plans import Plan, Status
-from analysis.kill_switch import Unwatched, Watched, estimate_of, look, unwatchable
+from analysis.estimates import Estimate
+from analysis.kill_switch import Unwatched, Watched, look, unwatchable
 from analysis.metric_catalogue import BUILT_IN, Metric
-from analysis.moments import JointMoments
+from analysis.verdict import NoVerdict
 from service.audit import Audit
 from service.definition_changes import state_of
 from service.definition_errors import (
@@ -36,6 +37,7 @@ from service.kill_switch_rules import ACTOR, Trip, message, message_id, watched_
 from service.metrics import ServiceMetrics
 from service.webhooks import Webhooks
 from sinks.clickhouse import ClickHouseRefused, ClickHouseUnavailable
+from sinks.unit_statistics import QueryLimitError
 from sinks.watched_units import Progress
 from streams.live_definitions import LiveDefinitions
 
@@ -50,8 +52,8 @@ class Units(Protocol):
     async def progress(self) -> Progress: ...
 
     async def arms(
-        self, experiment: str, since_version: int, metric: Metric
-    ) -> Mapping[str, JointMoments]: ...
+        self, experiment: str, since_version: int, variations: Sequence[str], metric: Metric
+    ) -> Mapping[str, Estimate | NoVerdict]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,13 +187,12 @@ class KillSwitch:
             self._blind_to(key, seen, "unwatchable", f"{rule.metric} {why}")
             return
         try:
-            arms = await self._units.arms(key, since, metric)
-        except ClickHouseRefused as error:
+            arms = await self._units.arms(key, since, plan.keys, metric)
+        except (ClickHouseRefused, QueryLimitError) as error:
             self._blind_to(key, seen, "refused", str(error))
             return
-        estimates = {name: estimate_of(metric, moments) for name, moments in arms.items()}
         control, *others = plan.keys
-        found = tuple(look(rule, control, others, estimates))
+        found = tuple(look(rule, control, others, arms))
         self.looks[key] = Look(seen.at, rule, since, plan.version, found)
         judged = [one for one in found if isinstance(one, Watched)]
         self._metrics.kill_switch_looks.labels("judged" if judged else "early").inc()

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
+from analysis.estimates import Estimate, mean
 from analysis.metric_catalogue import BUILT_IN, Metric
 from analysis.moments import JointMoments
+from analysis.ratios import ratio
 from sinks.clickhouse import ClickHouseUnavailable, connected
 from sinks.migrate import migrate
 from sinks.settings import ClickHouseSettings
@@ -140,14 +142,17 @@ async def test_arms_are_those_of_the_units_of_the_watch(settings: ClickHouseSett
     watched = WatchedUnits(settings)
     try:
         for name, (metric, values) in CASES.items():
-            found = await watched.arms(EXPERIMENT, 3, metric)
-            assert sorted(found) == ["control", "warm"], name
-            for variation, moments in found.items():
+            found = await watched.arms(EXPERIMENT, 3, ["control", "warm"], metric)
+            assert list(found) == ["control", "warm"], name
+            for variation, estimate in found.items():
                 rows = [values(unit) for unit in UNITS if unit.variation == variation]
-                expected = JointMoments.of(*np.asarray(rows, dtype=float).T)
-                assert moments.units == expected.units, name
-                np.testing.assert_allclose(moments.means, expected.means, rtol=1e-12)
-                np.testing.assert_allclose(moments.products, expected.products, rtol=1e-9)
+                moments = JointMoments.of(*np.asarray(rows, dtype=float).T)
+                expected = mean(moments.one(0)) if len(rows[0]) == 1 else ratio(moments)
+                assert isinstance(estimate, Estimate), name
+                assert isinstance(expected, Estimate), name
+                assert estimate.units == expected.units, name
+                assert estimate.value == pytest.approx(expected.value, rel=1e-12), name
+                assert estimate.unit_variance == pytest.approx(expected.unit_variance, rel=1e-9)
     finally:
         await watched.close()
 
