@@ -12,13 +12,12 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Protocol
 
 import structlog
 
-from anabranch.definition_records import Document
 from anabranch.definitions import KillSwitch as Rule
 from anabranch.plans import Plan, Status
 from analysis.estimates import Estimate
@@ -26,14 +25,9 @@ from analysis.kill_switch import Unwatched, Watched, look, unwatchable
 from analysis.metric_catalogue import BUILT_IN, Metric
 from analysis.verdict import NoVerdict
 from service.audit import Audit
-from service.definition_changes import state_of
-from service.definition_errors import (
-    DefinitionLogError,
-    LogUnavailableError,
-    VersionConflictError,
-)
 from service.definition_log import DefinitionLog
-from service.kill_switch_rules import ACTOR, Trip, message, message_id, watched_since
+from service.kill_switch_rules import Trip, watched_since
+from service.kill_switch_stops import PendingStops
 from service.metrics import ServiceMetrics
 from service.webhooks import Webhooks
 from sinks.clickhouse import ClickHouseRefused, ClickHouseUnavailable
@@ -87,22 +81,15 @@ class KillSwitch:
         self._log = log
         self._definitions = definitions
         self._units = units
-        self._audit = audit
-        self._webhooks = webhooks
+        self._stops = PendingStops(log, audit, webhooks, metrics)
         self._metrics = metrics
         self._clock = clock
         self._sleep = sleep
-        self._trips: dict[str, Trip] = {}
-        self._unsure: dict[str, int] = {}
-        """By experiment: the version that a stop would be whose fate nobody told."""
         self._looked_at: tuple[Progress, tuple[tuple[str, int], ...]] | None = None
         self._seen_at: float | None = None
         """When ClickHouse last answered; None while there is nothing to ask."""
         self._problem: str | None = None
-        self._stop_problem: str | None = None
         self._task: asyncio.Task[None] | None = None
-        for outcome in ("stopped", "conflict", "unavailable"):
-            metrics.kill_switch_stops.labels(outcome)
         metrics.kill_switch_blind_seconds.set_function(self.blind_seconds)
 
     def start(self) -> None:
@@ -119,14 +106,13 @@ class KillSwitch:
 
     def warning(self) -> str | None:
         """For /readyz."""
+        said = [f"{key}: {one.problem}" for key, one in sorted(self.looks.items()) if one.problem]
+        said = said[:5]
         if (blind := self.blind_seconds()) > BLIND_AFTER_SECONDS:
-            return f"has not seen new data for {blind:.0f} s: {self._problem or 'it is slow'}"
-        wrong = {key: one.problem for key, one in self.looks.items() if one.problem}
-        if wrong:
-            return "; ".join(f"{key}: {problem}" for key, problem in sorted(wrong.items())[:5])
-        if self._trips:
-            return f"could not stop {', '.join(sorted(self._trips)[:5])} yet: {self._stop_problem}"
-        return None
+            said.append(f"has not seen new data for {blind:.0f} s: {self._problem or 'it is slow'}")
+        if self._stops.problem is not None:
+            said.append(self._stops.problem)
+        return "; ".join(said) or None
 
     async def _watch(self) -> None:
         while True:
@@ -147,8 +133,7 @@ class KillSwitch:
             self._looked_at = self._seen_at = None
         else:
             await self._look_at(watched)
-        for key in list(self._trips):
-            await self._carry_out(key)
+        await self._stops.carry_out({key: rule for key, (_, rule) in self._watched().items()})
 
     def _watched(self) -> dict[str, tuple[Plan, Rule]]:
         at = self._clock()
@@ -165,9 +150,14 @@ class KillSwitch:
             versions = tuple((key, plan.version) for key, (plan, _) in watched.items())
             now = await self._units.progress(), versions
             if now != self._looked_at:
-                for key, (plan, rule) in watched.items():
-                    if key not in self._trips:
-                        await self._judge(key, plan, rule)
+                fine = [
+                    await self._judge(key, plan, rule)
+                    for key, (plan, rule) in watched.items()
+                    if key not in self._stops.keys
+                ]
+                if not all(fine):
+                    self._looked_at = None
+                    return
         except (ClickHouseUnavailable, ClickHouseRefused) as error:
             if self._problem is None:
                 logger.warning("the kill switch is blind", problem=str(error))
@@ -176,38 +166,46 @@ class KillSwitch:
             return
         self._looked_at, self._seen_at, self._problem = now, self._clock(), None
 
-    async def _judge(self, key: str, plan: Plan, rule: Rule) -> None:
+    async def _judge(self, key: str, plan: Plan, rule: Rule) -> bool:
+        """False where looking again in a moment may do better. Raises ClickHouseUnavailable."""
         since = watched_since(self._log.history(key))
         seen = Look(datetime.fromtimestamp(self._clock(), UTC), rule, since, plan.version)
-        metric = self._metric(rule.metric)
-        if metric is None:
-            self._blind_to(key, seen, "unknown_metric", f"there is no metric {rule.metric}")
-            return
-        if (why := unwatchable(metric)) is not None:
-            self._blind_to(key, seen, "unwatchable", f"{rule.metric} {why}")
-            return
         try:
+            metric = self._metric(rule.metric)
+            if metric is None:
+                self._blind_to(key, seen, "unknown_metric", f"there is no metric {rule.metric}")
+                return True
+            if (why := unwatchable(metric)) is not None:
+                self._blind_to(key, seen, "unwatchable", f"{rule.metric} {why}")
+                return True
             arms = await self._units.arms(key, since, plan.keys, metric)
+            control, *others = plan.keys
+            found = tuple(look(rule, control, others, arms))
         except (ClickHouseRefused, QueryLimitError) as error:
             self._blind_to(key, seen, "refused", str(error))
-            return
-        control, *others = plan.keys
-        found = tuple(look(rule, control, others, arms))
-        self.looks[key] = Look(seen.at, rule, since, plan.version, found)
+            return False
+        except ClickHouseUnavailable:
+            raise
+        except Exception:
+            # The top of a task: one experiment, its metric of a later release perhaps, stops no
+            # other from being watched.
+            logger.exception("a kill switch sees nothing", experiment=key)
+            self._blind_to(key, seen, "failed", "a bug, see the log")
+            return False
+        self.looks[key] = replace(seen, arms=found)
         judged = [one for one in found if isinstance(one, Watched)]
         self._metrics.kill_switch_looks.labels("judged" if judged else "early").inc()
         tripped = [one for one in judged if one.trips]
         if tripped:
-            trip = Trip(since, rule, min(tripped, key=lambda one: one.p_value))
-            self._trips[key] = trip
-            logger.warning("a kill switch trips", experiment=key, reason=trip.reason)
+            self._stops.add(key, Trip(since, rule, min(tripped, key=lambda one: one.p_value)))
+        return True
 
-    def _blind_to(self, key: str, seen: Look, outcome: str, problem: str | None) -> None:
+    def _blind_to(self, key: str, seen: Look, outcome: str, problem: str) -> None:
         self._metrics.kill_switch_looks.labels(outcome).inc()
         before = self.looks.get(key)
         if before is None or before.problem != problem:
             logger.warning("a kill switch sees nothing", experiment=key, problem=problem)
-        self.looks[key] = Look(seen.at, seen.rule, seen.since, seen.version, (), problem)
+        self.looks[key] = replace(seen, problem=problem)
 
     def _metric(self, name: str) -> Metric | None:
         if name in BUILT_IN:
@@ -216,56 +214,3 @@ class KillSwitch:
         if document is None or document.status == Status.DELETED:
             return None
         return Metric.model_validate_json(document.text)
-
-    async def _carry_out(self, key: str) -> None:
-        trip, document = self._trips[key], self._log.get(key)
-        runs = document is not None and key in self._watched()
-        if document is None or not runs or watched_since(self._log.history(key)) != trip.since:
-            # Stopped by whoever was quicker, or another watch has begun.
-            del self._trips[key]
-            unsure = self._unsure.pop(key, None)
-            if document is not None and (document.changed_by, document.version) == (ACTOR, unsure):
-                self._tell(key, document.version, trip)  # it was stored after all
-            return
-        try:
-            made = await self._log.change(
-                *(key, document.version, "stopped", document.definition, ACTOR, trip.reason)
-            )
-        except VersionConflictError:
-            self._metrics.kill_switch_stops.labels("conflict").inc()
-            return  # seen in the next round: stopped, or changed and still to be stopped
-        except DefinitionLogError as error:
-            self._metrics.kill_switch_stops.labels("unavailable").inc()
-            self._stop_problem = str(error)
-            logger.warning("a kill switch could not stop yet", experiment=key, problem=str(error))
-            unsure = isinstance(error, LogUnavailableError) and error.written is not False
-            if unsure and key not in self._unsure:
-                self._unsure[key] = document.version + 1
-                said = f"{trip.reason} (it is not known whether this was stored)"
-                await self._record(key, document, None, said)
-            return
-        del self._trips[key]
-        self._unsure.pop(key, None)
-        self._tell(key, made.version, trip)
-        await self._record(key, document, made, trip.reason)
-
-    def _tell(self, key: str, version: int, trip: Trip) -> None:
-        self._metrics.kill_switch_stops.labels("stopped").inc()
-        logger.warning(
-            "a kill switch stopped an experiment",
-            experiment=key,
-            version=version,
-            reason=trip.reason,
-        )
-        self._webhooks.send(
-            "experiment.stopped_by_kill_switch",
-            message_id(key, version),
-            message(key, version, trip),
-        )
-
-    async def _record(
-        self, key: str, before: Document, after: Document | None, reason: str
-    ) -> None:
-        state = state_of(before)
-        stopped = {**state, "status": "stopped"} if after is None else state_of(after)
-        await self._audit.record(ACTOR, "experiment.stop", key, state, stopped, reason)
