@@ -1,10 +1,14 @@
 """What the health of an experiment is judged by: who came, what was late, what was given up."""
 
+# ruff: noqa: S608  # names are ours; what people gave is in parameters
+
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+import math
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -14,15 +18,25 @@ from analysis.health_effects import FIRST_DAYS
 from analysis.health_summary import Observed
 from analysis.metric_catalogue import Metric
 from analysis.moments import JointMoments
+from analysis.unit_statistics import StatisticsRequest
 from schemas.topics import EXPOSURES, INVITES, OUTCOMES, TURN_METRICS
 from sinks.clickhouse import AsyncClient, connect, typed_errors
 from sinks.letter_reading import READABLE, carries
 from sinks.settings import ClickHouseSettings
+from sinks.statistics_branches import Branches, Parameters
+
+FIRST_VERSION = "reinterpretAsInt32(reverse(unhex(substring(first_key, 17, 8))))"
+FIRST_VARIATION = "substring(first_key, 25, position(first_key, '\\0') - 25)"
+SEGMENT = "substring(first_key, position(first_key, '\\0') + 1)"
+"""Of the text that `Branches.first_key` makes."""
 
 TOPICS = (EXPOSURES.name, TURN_METRICS.name, INVITES.name, OUTCOMES.name)
 MOST_LETTERS = 1_000
 """Dead letters that are decoded; more may possibly belong to the experiment."""
 
+KEPT_SECONDS = 600.0
+
+_MOST_KEPT = 1_000
 _LONGEST_SECONDS = 10
 _LONG_AGO, _FAR_AHEAD = datetime(1970, 1, 2, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 
@@ -43,14 +57,19 @@ class HealthQuestion(NamedTuple):
 class ReportHealth:
     """Keeps a client of its own."""
 
-    def __init__(self, settings: ClickHouseSettings) -> None:
+    def __init__(
+        self, settings: ClickHouseSettings, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._settings = settings
+        self._clock = clock
+        self._kept: dict[Hashable, tuple[float, Mapping[str, Mapping[str, JointMoments]]]] = {}
         self._client: AsyncClient | None = None
         self._connecting = asyncio.Lock()
 
     async def of(self, asked: HealthQuestion) -> Observed:
         """Raises ClickHouseUnavailable or ClickHouseRefused."""
-        rows = await self._rows(_ARRIVALS, _given(asked))
+        keyed = _Keyed(asked)
+        rows = await self._rows(_arrivals_statement(keyed.first_key), keyed.given(asked))
         found: defaultdict[tuple[int, date, str], dict[str, int]] = defaultdict(dict)
         for version, day, segment, variation, units, *_ in rows:
             found[version, day, segment][variation] = units
@@ -59,7 +78,9 @@ class ReportHealth:
             # What came before the experiment's first unit says nothing of it.
             asked = asked._replace(since=datetime.fromtimestamp(began / 1000, UTC))
         (late, events), dead, lasting = await asyncio.gather(
-            self._lateness(asked), self._dead(asked), self._lasting(asked)
+            self._lateness(asked),
+            self._dead(asked),
+            self._lasting(asked, keyed, rows),
         )
         return Observed(
             arrivals=[Arrivals(*place, units) for place, units in sorted(found.items())],
@@ -87,23 +108,41 @@ class ReportHealth:
         own = sum(carries(topic, value, asked.experiment) for topic, value in letters)
         return DeadLetters(own, unreadable + max(0, named - len(letters)))
 
-    async def _lasting(self, asked: HealthQuestion) -> Mapping[str, Mapping[str, JointMoments]]:
+    async def _lasting(
+        self, asked: HealthQuestion, keyed: _Keyed, arrived: Sequence[Sequence[Any]]
+    ) -> Mapping[str, Mapping[str, JointMoments]]:
+        """Kept for a while: only whole days count, and what is late changes them little."""
         turns = {
             key: metric.source.turn
             for key, metric in asked.metrics.items()
             if metric.kind == "mean" and metric.source is not None and metric.source.turn
         }
-        if not turns:
-            return {}
         enough = asked.today - timedelta(days=FIRST_DAYS)
-        given = {**_given(asked), "today": asked.today, "enough": enough}
-        found: defaultdict[str, dict[str, JointMoments]] = defaultdict(dict)
-        for variation, units, *figures in await self._rows(_lasting_statement(turns), given):
+        early: Counter[str] = Counter()
+        for _, day, _, variation, units, several, *_ in arrived:
+            early[variation] += (units - several) * (day < enough)
+        if not turns or not early.total():
+            return {}
+        place = (asked.experiment, asked.since, asked.until, asked.today, *turns.items())
+        kept_at, kept = self._kept.get(place, (-math.inf, {}))
+        if self._clock() - kept_at < KEPT_SECONDS:
+            return kept
+        given = {**keyed.given(asked), "today": asked.today, "enough": enough}
+        found: dict[str, dict[str, JointMoments]] = {key: {} for key in turns}
+        for variation, units, *figures in await self._rows(
+            _lasting_statement(keyed.first_key, turns), given
+        ):
+            # Others of them may have come in the meantime.
+            idle = max(0, early[variation] - units)
             for index, key in enumerate(turns):
                 later, first, of_later, of_first, both = figures[5 * index : 5 * index + 5]
-                found[key][variation] = JointMoments.from_covariances(
+                busy = JointMoments.from_covariances(
                     units, [later, first], [[of_later, both], [both, of_first]]
                 )
+                found[key][variation] = busy + JointMoments.of([0.0] * idle, [0.0] * idle)
+        if len(self._kept) >= _MOST_KEPT:
+            self._kept.clear()
+        self._kept[place] = self._clock(), found
         return found
 
     async def _rows(self, statement: str, given: Mapping[str, object]) -> Sequence[Any]:
@@ -120,12 +159,23 @@ class ReportHealth:
             return answer.result_rows
 
 
+class _Keyed:
+    """How `statistics_sql` finds what a unit met first, with the parameters that it needs."""
+
+    def __init__(self, asked: HealthQuestion) -> None:
+        request = StatisticsRequest(asked.experiment, (), {}, by=asked.by)
+        self._parameters = Parameters(request)
+        self.first_key = Branches(request, self._parameters).first_key()
+
+    def given(self, asked: HealthQuestion) -> dict[str, object]:
+        return {**self._parameters.values, **_given(asked)}
+
+
 def _given(asked: HealthQuestion) -> dict[str, object]:
     return {
         "experiment": asked.experiment,
         "since": _text(asked.since or _LONG_AGO),
         "until": _text(asked.until or _FAR_AHEAD),
-        "by": asked.by,
         "topics": list(TOPICS),
     }
 
@@ -135,28 +185,30 @@ def _text(at: datetime) -> str:
     return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
 
 
-_IN_PERIOD = ">= {since:DateTime64(3, 'UTC')} AND {what} < {until:DateTime64(3, 'UTC')}"
-
-
 def _in_period(column: str) -> str:
-    return f"{column} {_IN_PERIOD.replace('{what}', column)}"
+    since, until = "{since:DateTime64(3, 'UTC')}", "{until:DateTime64(3, 'UTC')}"
+    return f"{column} >= {since} AND {column} < {until}"
 
 
-_MET = f"""
-WITH met AS (
-    SELECT unit, min(first) AS earliest, groupUniqArrayArray(variations) AS seen, sum(n) AS times
-    FROM unit_exposures WHERE experiment = {{experiment:String}} GROUP BY unit
-    HAVING {_in_period("earliest.ts")}
-)"""  # noqa: S608  # our own parts
+def _met(first_key: str) -> str:
+    """Units of the period, from parts that may not be merged; as `statistics_sql` finds them."""
+    return (
+        "SELECT sipHash128(unit) AS id, min(first.ts) AS since, sum(n) AS times, "
+        f"min({first_key}) AS first_key, "
+        "min(arrayMin(variations)) != max(arrayMax(variations)) AS saw_several "
+        "FROM unit_exposures WHERE experiment = {experiment:String} GROUP BY id "
+        f"HAVING {_in_period('since')}"
+    )
 
-_ARRIVALS = f"""{_MET}
-SELECT earliest.version AS version, toDate(earliest.ts) AS day,
-    if({{by:String}} = 'locale', earliest.locale, tupleElement(arrayFirst(
-        one -> one.name = {{by:String}}, earliest.attributes), 'value')) AS segment,
-    earliest.variation AS variation, count(), countIf(length(seen) > 1), sum(times),
-    toUnixTimestamp64Milli(min(earliest.ts))
-FROM met GROUP BY version, day, segment, variation ORDER BY version, day, segment, variation
-"""  # noqa: S608
+
+def _arrivals_statement(first_key: str) -> str:
+    return (
+        f"SELECT {FIRST_VERSION} AS version, toDate(since) AS day, {SEGMENT} AS segment, "
+        f"{FIRST_VARIATION} AS variation, count(), countIf(saw_several), sum(times), "
+        f"toUnixTimestamp64Milli(min(met.since)) FROM ({_met(first_key)}) AS met "
+        "GROUP BY version, day, segment, variation ORDER BY version, day, segment, variation"
+    )
+
 
 _LATENESS = f"""
 SELECT
@@ -164,7 +216,7 @@ SELECT
         AND {_in_period("toDateTime64(window, 3, 'UTC')")}),
     (SELECT sum(rows) FROM batches WHERE topic IN {{topics:Array(String)}}
         AND max_ts >= {{since:DateTime64(3, 'UTC')}} AND min_ts < {{until:DateTime64(3, 'UTC')}})
-"""  # noqa: S608
+"""
 
 # A letter that came out of its topic again and was stored is not missing any more.
 _LETTERS = f"""
@@ -172,7 +224,7 @@ FROM dead_letters GLOBAL LEFT ANTI JOIN (
     SELECT topic, partition, epoch, offset FROM dead_letter_marks WHERE mark = 'applied'
 ) AS applied USING (topic, partition, epoch, offset)
 WHERE topic IN {{topics:Array(String)}} AND {_in_period("timestamp")}
-"""  # noqa: S608
+"""
 # Texts lie in Avro as they are: a readable letter without the key in it is not the experiment's.
 _HAS_KEY = "position(assumeNotNull(value), {experiment:String}) > 0"
 _IS_READABLE = f"reason IN {{readable:Array(String)}} AND topic != '{OUTCOMES.name}'"
@@ -184,28 +236,29 @@ SELECT topic, value {_LETTERS} AND {_IS_READABLE} AND {_HAS_KEY} LIMIT {{most:UI
 """
 
 
-def _lasting_statement(turns: Mapping[str, str]) -> str:
-    """Of units that were exposed longer ago than the first days: per day, later and first."""
-    first = f"day < met_day + {FIRST_DAYS}"
-    sums, figures = [], []
-    for index, turn in enumerate(turns.values()):
-        sums.append(f"sumIf({turn}_sum, {first}) / {FIRST_DAYS} AS first{index}")
-        sums.append(
-            f"sumIf({turn}_sum, NOT ({first})) / (toDate({{today:Date}}) - any(met_day) - "
-            f"{FIRST_DAYS}) AS later{index}"
+def _lasting_statement(first_key: str, turns: Mapping[str, str]) -> str:
+    """Of units that took turns and were exposed longer ago than the first days: per day, later and
+    first. The others have zeros, which need no query."""
+    early = (
+        f"SELECT id, {FIRST_VARIATION} AS variation, toDate(since) AS met_day "
+        f"FROM ({_met(first_key)}) WHERE NOT saw_several AND toDate(since) < {{enough:Date}}"
+    )
+    in_first = f"day < met_day + {FIRST_DAYS}"
+    days = f"(toDate({{today:Date}}) - any(met_day) - {FIRST_DAYS})"
+    per_day, figures = [], []
+    for i, turn in enumerate(turns.values()):
+        per_day.append(f"sumIf({turn}_sum, {in_first}) / {FIRST_DAYS} AS first{i}")
+        per_day.append(f"sumIf({turn}_sum, NOT {in_first}) / {days} AS later{i}")
+        figures.append(
+            f"avg(later{i}), avg(first{i}), varSampStable(later{i}), varSampStable(first{i}), "
+            f"covarSampStable(later{i}, first{i})"
         )
-        pair = f"later{index}, first{index}"
-        figures += [f"avg(later{index})", f"avg(first{index})"]
-        figures += [f"varSampStable(later{index})", f"varSampStable(first{index})"]
-        figures.append(f"covarSampStable({pair})")
-    return f"""{_MET}
-SELECT variation, count(), {", ".join(figures)} FROM (
-    SELECT unit, any(met_variation) AS variation, {", ".join(sums)} FROM (
-        SELECT unit, earliest.variation AS met_variation, toDate(earliest.ts) AS met_day
-        FROM met WHERE length(seen) = 1 AND toDate(earliest.ts) < {{enough:Date}}
-    ) AS early GLOBAL LEFT JOIN (
-        SELECT * FROM unit_metrics WHERE experiment = {{experiment:String}}
-            AND day < {{today:Date}}
-    ) AS done USING unit GROUP BY unit
-) GROUP BY variation ORDER BY variation
-"""  # noqa: S608
+    turn_columns = ", ".join(f"{turn}_sum" for turn in sorted(set(turns.values())))
+    return (
+        f"SELECT variation, count(), {', '.join(figures)} FROM ("
+        f"SELECT id, any(variation) AS variation, {', '.join(per_day)} FROM ("
+        f"SELECT sipHash128(unit) AS id, day, {turn_columns} FROM unit_metrics "
+        "WHERE experiment = {experiment:String} AND day < {today:Date}) AS done "
+        f"GLOBAL INNER JOIN ({early}) AS early USING id GROUP BY id) "
+        "GROUP BY variation ORDER BY variation"
+    )

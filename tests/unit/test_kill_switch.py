@@ -191,8 +191,8 @@ def test_message_has_the_numbers_and_the_way_back() -> None:
 def test_harmless_experiments_are_stopped_in_few_cases_when_watched_all_the_time(
     world: World,
 ) -> None:
-    stopped = [stops_after(world, 20, 20_261 + at) is not None for at in range(40)]
-    assert sum(stopped) <= 6  # of 40 at 5 %: more once in 5,000
+    stopped = [stops_after(world, 12, 20_261 + at) is not None for at in range(25)]
+    assert sum(stopped) <= 5  # of 25 at 5 %: more once in 800
 
 
 @pytest.mark.parametrize("world", HARMFUL, ids=lambda world: world.name)
