@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 
 from anabranch.bucketing import WHOLE, Range
@@ -91,8 +91,7 @@ def mismatch(
     none: NoVerdict | None = None
     alike = _alike(arrivals, shares)
     for planned, some in alike.items():
-        keys = tuple(key for key, _ in planned)
-        units = _units(some, keys)
+        units = _units(some, planned)
         tested = test(units, [share for _, share in planned])
         if isinstance(tested, NoVerdict):
             none = tested
@@ -100,7 +99,10 @@ def mismatch(
         off = tested.most_off
         found.append(
             Mismatch(
-                min(1.0, tested.p_value * len(alike)), keys[off], units[off], tested.expected[off]
+                min(1.0, tested.p_value * len(alike)),
+                planned[off][0],
+                units[off],
+                tested.expected[off],
             )
         )
     if found:
@@ -189,10 +191,13 @@ def loss_starts(arrivals: Iterable[Arrivals], shares: Mapping[int, Shares]) -> d
     for one in arrivals:
         by_day[one.day].append(one)
     best: tuple[float, date] | None = None
-    after: list[Arrivals] = []
+    after: defaultdict[_Planned, list[int]] = defaultdict(list)
     for day in sorted(by_day, reverse=True):
-        after += by_day[day]
-        distance = sum(_distance(planned, some) for planned, some in _alike(after, shares).items())
+        for planned, some in _alike(by_day[day], shares).items():
+            units = _units(some, planned)
+            before = after[planned] or [0] * len(units)
+            after[planned] = [n + more for n, more in zip(before, units, strict=True)]
+        distance = math.fsum(_distance(planned, units) for planned, units in after.items())
         if best is None or distance >= best[0]:
             best = distance, day
     return best[1] if best and best[0] > 0 else None
@@ -204,11 +209,13 @@ _Planned = tuple[tuple[str, float], ...]
 def _alike(
     arrivals: Iterable[Arrivals], shares: Mapping[int, Shares]
 ) -> dict[_Planned, list[Arrivals]]:
-    found: defaultdict[_Planned, list[Arrivals]] = defaultdict(list)
+    by_version: defaultdict[int, list[Arrivals]] = defaultdict(list)
     for one in arrivals:
-        planned = shares.get(one.version)
-        if planned:
-            found[tuple((key, share) for key, share in planned.items() if share)].append(one)
+        by_version[one.version].append(one)
+    found: defaultdict[_Planned, list[Arrivals]] = defaultdict(list)
+    for version, some in by_version.items():
+        if planned := shares.get(version):
+            found[tuple((key, share) for key, share in planned.items() if share)] += some
     return dict(found)
 
 
@@ -223,14 +230,15 @@ def _unplanned(arrivals: Iterable[Arrivals], shares: Mapping[int, Shares]) -> in
     )
 
 
-def _units(arrivals: Iterable[Arrivals], keys: Sequence[str]) -> list[int]:
-    some = list(arrivals)
-    return [sum(one.units.get(key, 0) for one in some) for key in keys]
+def _units(arrivals: Iterable[Arrivals], planned: _Planned) -> list[int]:
+    total: Counter[str] = Counter()
+    for one in arrivals:
+        total.update(one.units)
+    return [total[key] for key, _ in planned]
 
 
-def _distance(planned: _Planned, arrivals: Sequence[Arrivals]) -> float:
+def _distance(planned: _Planned, units: Sequence[int]) -> float:
     """Twice the log-likelihood ratio of the seen shares against the planned ones."""
-    units = _units(arrivals, [key for key, _ in planned])
     total = sum(units)
     return 2 * math.fsum(
         n * math.log(n / (total * share)) for n, (_, share) in zip(units, planned, strict=True) if n
@@ -238,14 +246,16 @@ def _distance(planned: _Planned, arrivals: Sequence[Arrivals]) -> float:
 
 
 def _by_segment(arrivals: Sequence[Arrivals], shares: Mapping[int, Shares]) -> dict[str, Mismatch]:
-    segments = sorted({one.segment for one in arrivals})
-    found = {}
-    for segment in segments if len(segments) > 1 else ():
-        some = [one for one in arrivals if one.segment == segment]
+    segments: defaultdict[str, list[Arrivals]] = defaultdict(list)
+    for one in arrivals:
+        segments[one.segment].append(one)
+    found: dict[str, Mismatch] = {}
+    if len(segments) < 2:
+        return found
+    for segment, some in sorted(segments.items()):
         tested = mismatch(some, shares, sample_ratio.sequential)
         if not isinstance(tested, NoVerdict):
-            p_value = min(1.0, tested.p_value * len(segments))
-            found[segment] = Mismatch(p_value, tested.variation, tested.units, tested.expected)
+            found[segment] = replace(tested, p_value=min(1.0, tested.p_value * len(segments)))
     return found
 
 
