@@ -38,6 +38,7 @@ def _definition(text: str) -> Definition | None:
         return None  # of another release; its units are counted as not judged
 
 
+@lru_cache(maxsize=4_096)
 def _shares(text: str, at: datetime) -> Shares | None:
     definition = _definition(text)
     return None if definition is None else expected_shares(definition, at)
