@@ -38,6 +38,7 @@ from service.schema_ids import SchemaIds
 from service.settings import Settings
 from service.signing_keys import SigningKeys
 from service.stats import Ingestion, stats_routes
+from service.straight_routes import StraightRoutes
 from sinks.audit_log import AuditLog
 from sinks.figures import IngestionFigures
 from sinks.key_uses import KeyUses
@@ -145,6 +146,7 @@ def create_app(
         app.router.routes.extend(router.routes)
     add_problem_handlers(app)
     app.add_exception_handler(RegistryError, answer_registry_error)
+    app.add_middleware(StraightRoutes, routes=app.router.routes)
     app.add_middleware(BodyLimitMiddleware, max_bytes=settings.service.max_body_bytes)
     app.add_middleware(RequestMiddleware, metrics=metrics)  # the last is the outermost
     add_document(app)

@@ -194,16 +194,20 @@ def problem_response(request: Request, problem: Problem, *, status: int | None =
     )
 
 
+def http_problem(request: Request, error: HTTPException) -> Response:
+    if isinstance(error, Problem):
+        return problem_response(request, error)
+    kind = _OF_STATUS.get(error.status_code, Kind.HTTP_ERROR)
+    problem = Problem(kind, _explained(request, error), headers=error.headers)
+    return problem_response(request, problem, status=error.status_code)
+
+
 def add_problem_handlers(app: FastAPI) -> None:
     """Everything but a bug; that is caught at the top, in service/requests.py."""
 
     async def on_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        if isinstance(error, Problem):
-            return problem_response(request, error)
-        kind = _OF_STATUS.get(error.status_code, Kind.HTTP_ERROR)
-        problem = Problem(kind, _explained(request, error), headers=error.headers)
-        return problem_response(request, problem, status=error.status_code)
+        return http_problem(request, error)
 
     async def on_invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
