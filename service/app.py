@@ -27,6 +27,7 @@ from service.health import Readiness, health_routes
 from service.kafka_link import KafkaLink
 from service.key_routes import key_routes
 from service.key_uses import UseCounts
+from service.kill_switch import KillSwitch
 from service.metrics import ServiceMetrics
 from service.people import People
 from service.problems import add_problem_handlers
@@ -39,9 +40,11 @@ from service.settings import Settings
 from service.signing_keys import SigningKeys
 from service.stats import Ingestion, stats_routes
 from service.straight_routes import StraightRoutes
+from service.webhooks import Webhooks
 from sinks.audit_log import AuditLog
 from sinks.figures import IngestionFigures
 from sinks.key_uses import KeyUses
+from sinks.watched_units import WatchedUnits
 from streams.log_ends import LogEnds
 
 DESCRIPTION = """
@@ -83,6 +86,9 @@ def create_app(
     access = Access(keys, metrics, made_keys=api_keys, people=people, limits=limits, audit=audit)
     clickhouse = ClickHouseProbe(settings.clickhouse)
     ingestion = Ingestion(IngestionFigures(settings.clickhouse), LogEnds(settings.kafka))
+    watched = WatchedUnits(settings.clickhouse)
+    webhooks = Webhooks(settings.webhook, metrics)
+    kill_switch = KillSwitch(assigning.log, assigning.live, watched, audit, webhooks, metrics)
     readiness = Readiness(
         {
             "kafka": link.check,
@@ -95,6 +101,7 @@ def create_app(
             **assigning.checks,
         },
         metrics,
+        warnings={"kill_switch": kill_switch.warning},
     )
 
     @asynccontextmanager
@@ -104,16 +111,20 @@ def create_app(
         audit.start()
         uses.start()
         await assigning.start()
+        kill_switch.start()
         try:
             yield
         finally:
             await readiness.stop()
+            await kill_switch.stop()
+            await webhooks.stop()
             await assigning.stop()
             await audit.stop(flush_seconds=settings.service.shutdown_timeout_seconds)
             await link.stop(flush_seconds=settings.service.shutdown_timeout_seconds)
             await log.stop()
             await clickhouse.close()
             await ingestion.close()
+            await watched.close()
             await audit_log.close()
             await uses.stop()
             await signing_keys.close()
@@ -136,7 +147,8 @@ def create_app(
         key_routes(access, api_keys, uses, audit),
         *assigning.routers(access),
         *administration_routes(
-            access, assigning.log, assigning.live, audit, assigning.phases, settings.service
+            *(access, assigning.log, assigning.live, audit, assigning.phases),
+            *(kill_switch, settings.service),
         ),
         health_routes(access, readiness, metrics),
         registry_routes(access, catalogue),

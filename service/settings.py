@@ -24,6 +24,7 @@ from pydantic_settings import (
 from anabranch.settings import EmitterSettings, KafkaSettings, RegistrySettings, Section
 from service.access_settings import LimitSettings, OidcSettings
 from service.errors import CommandError
+from service.webhook_settings import WebhookSettings
 from sinks.settings import ClickHouseSettings
 from streams.settings import DefinitionSettings, WorkerSettings
 
@@ -103,6 +104,7 @@ class Settings(BaseSettings):
     service: ServiceSettings = ServiceSettings()
     limits: LimitSettings = LimitSettings()
     oidc: OidcSettings = OidcSettings()
+    webhook: WebhookSettings = WebhookSettings()
     topics: TopicSettings = TopicSettings()
     definitions: DefinitionSettings = DefinitionSettings()
     worker: WorkerSettings = WorkerSettings()
@@ -223,4 +225,5 @@ def _is_secret(place: tuple[int | str, ...]) -> bool:
         if not (isinstance(annotation, type) and issubclass(annotation, Section)):
             return "SecretStr" in str(annotation)
         section = annotation
-    return False
+    # What was given for a whole section shows all that is in it.
+    return any("SecretStr" in str(field.annotation) for field in section.model_fields.values())

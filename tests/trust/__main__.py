@@ -12,6 +12,7 @@ from itertools import chain
 
 from tests.trust import gbstats_peer
 from tests.trust.decisions import decisions
+from tests.trust.kill_switches import kill_switches
 from tests.trust.studies import all_studies
 
 
@@ -29,7 +30,8 @@ def main() -> int:
     print(f"{'study':46} {'subject':26} {'seen':>8}   between", flush=True)
     studies = all_studies(arguments.experiments, arguments.looks, arguments.seed)
     decided = decisions(max(100, arguments.experiments // 8), arguments.seed)
-    for figure in chain(studies, decided):
+    switches = kill_switches(max(100, arguments.experiments // 4), arguments.looks, arguments.seed)
+    for figure in chain(studies, decided, switches):
         broken += not figure.holds
         print(
             f"{figure.study:46} {figure.subject:26} {figure.seen:8.4f}   "

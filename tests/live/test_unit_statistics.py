@@ -1,0 +1,187 @@
+"""What the engine adds up of units, against the same from the events in plain Python."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import pytest
+import pytest_asyncio
+
+from analysis.metric_catalogue import BUILT_IN, Cap, InviteSource, Metric, Source
+from analysis.unit_statistics import ArmStatistics, Multiple, StatisticsRequest
+from sinks.migrate import migrate
+from sinks.settings import ClickHouseSettings
+from sinks.unit_statistics import (
+    QueryLimitError,
+    StatisticsLimits,
+    TooManySegmentsError,
+    UnitStatisticsReader,
+)
+from tests.live.clickhouse_fixture import ClickHouse
+from tests.live.measured_units import EXPERIMENT, START, Events, Truth, centred, made_up, store
+
+REVENUE = Source(outcome="revenue")
+TURN = Source(turn="turn_ms")
+METRICS: Mapping[str, Metric] = {
+    **BUILT_IN,
+    "revenue": Metric(kind="mean", source=REVENUE),
+    "revenue_capped": Metric(kind="mean", source=REVENUE, cap=Cap(absolute=12.5)),
+    "revenue_cut": Metric(kind="mean", source=REVENUE, cap=Cap(percentile=0.9)),
+    "revenue_day": Metric(kind="mean", source=REVENUE, conversion_window_hours=24),
+    "payments": Metric(kind="count", source=REVENUE),
+    "bought": Metric(kind="proportion", source=REVENUE, conversion_window_hours=48.5),
+    "won": Metric(kind="proportion", source=Source(outcome="won")),
+    "level": Metric(kind="mean", source=Source(outcome="level")),
+    "turn_ms_cut": Metric(kind="mean", source=TURN, cap=Cap(percentile=0.95)),
+    "turn_ms_day": Metric(kind="mean", source=TURN, conversion_window_hours=24),
+    "any_turn": Metric(kind="proportion", source=TURN),
+    "turns": Metric(kind="count", source=TURN),
+    "retries_per_tick": Metric(
+        kind="ratio", numerator=Source(turn="retries"), denominator=Source(turn="time_ticks")
+    ),
+    "revenue_per_level": Metric(
+        kind="ratio", numerator=REVENUE, denominator=Source(outcome="level")
+    ),
+    "revenue_per_ms": Metric(kind="ratio", numerator=REVENUE, denominator=TURN),
+    "guild_joined": Metric(
+        kind="count", source=Source(invite=InviteSource(step="joined", loop="guild"))
+    ),
+    "sent_day": Metric(
+        kind="count", source=Source(invite=InviteSource(step="sent")), conversion_window_hours=24
+    ),
+    "exposures_hour": Metric(
+        kind="count", source=Source(exposures=True), conversion_window_hours=1
+    ),
+}
+VARIATIONS = ("control", "warm", "cold")
+
+
+@pytest.fixture(scope="module")
+def events() -> Events:
+    return made_up(600)
+
+
+@pytest_asyncio.fixture(scope="module")
+async def settings(clickhouse: ClickHouse, events: Events) -> ClickHouseSettings:
+    settings = clickhouse.settings.model_copy(update={"database": "unit_statistics"})
+    await migrate(settings)
+    await store(settings, events)
+    return settings
+
+
+@pytest_asyncio.fixture(scope="module")
+async def reader(settings: ClickHouseSettings) -> AsyncIterator[UnitStatisticsReader]:
+    reader = UnitStatisticsReader(settings)
+    yield reader
+    await reader.close()
+
+
+def request(**fields: Any) -> StatisticsRequest:
+    return StatisticsRequest(EXPERIMENT, VARIATIONS, METRICS, **fields)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        pytest.param(request(), id="all units"),
+        pytest.param(request(by="locale"), id="by locale"),
+        pytest.param(request(by="tier"), id="by a dimension"),
+        pytest.param(request(multiple=Multiple.FIRST), id="as first seen"),
+        pytest.param(request(multiple=Multiple.FIRST, by="tier"), id="as first seen, by tier"),
+        pytest.param(request(multiple=Multiple.BOTH, by="locale"), id="kept in both"),
+        pytest.param(
+            request(since=START + timedelta(days=2), until=START + timedelta(days=5, hours=7)),
+            id="of a period",
+        ),
+        pytest.param(request(versions=(1, 1), by="locale"), id="of a version"),
+        pytest.param(request(versions=(2, 9)), id="of versions that were nobody's first"),
+    ],
+)
+async def test_statistics_are_those_of_the_events(
+    reader: UnitStatisticsReader, events: Events, asked: StatisticsRequest
+) -> None:
+    found, truth = await reader.of(asked), Truth(events, asked)
+    assert found.multiple_exposures == truth.multiple_exposures
+    assert sum(found.unknown_variations.values()) == truth.unknown
+    for variation in VARIATIONS:
+        units = truth.arm(variation)
+        same(found.arms[variation], truth, variation, units)
+        assert list(found.segments) == (truth.segments if asked.by else [])
+        for segment, arms in found.segments.items():
+            of_segment = [unit for unit in units if truth.segment(unit) == segment]
+            same(arms[variation], truth, variation, of_segment)
+
+
+def same(arm: ArmStatistics, truth: Truth, variation: str, units: list[str]) -> None:
+    assert arm.units == len(units)
+    assert arm.exposures == truth.exposures(units)
+    for key, metric in METRICS.items():
+        moments = arm.metrics[key].moments
+        assert moments.units == len(units)
+        if units:
+            means, products = centred(truth.columns(metric, units, variation))
+            # Products of what hardly goes together are small beside what they are made of.
+            size = np.sqrt(np.outer(np.diag(products), np.diag(products)))
+            assert moments.means == pytest.approx(means, rel=1e-9, abs=1e-9), key
+            off = np.abs(np.asarray(moments.products) - products)
+            assert np.all(off <= 1e-9 * size + 1e-12), key
+
+
+async def test_statistics_name_the_cap_that_a_percentile_came_to(
+    reader: UnitStatisticsReader, events: Events
+) -> None:
+    asked = request()
+    found, truth = await reader.of(asked), Truth(events, asked)
+    plain = [
+        value
+        for key in VARIATIONS
+        for value in truth.columns(METRICS["revenue"], truth.arm(key), key)[0]
+    ]
+    assert found.caps["revenue_cut"] == pytest.approx(sorted(plain)[int(0.9 * len(plain))])
+
+
+async def test_statistics_have_all_variations_and_no_units_when_nobody_came(
+    reader: UnitStatisticsReader,
+) -> None:
+    found = await reader.of(StatisticsRequest("nobody", VARIATIONS, METRICS, by="locale"))
+    assert {key: arm.units for key, arm in found.arms.items()} == dict.fromkeys(VARIATIONS, 0)
+    assert found.segments == {}
+    assert found.first_exposure is None
+
+
+async def test_reader_refuses_a_dimension_with_too_many_values(
+    settings: ClickHouseSettings, reader: UnitStatisticsReader
+) -> None:
+    many = made_up(500, seed=9)
+    for number, one in enumerate(many.exposures):
+        one |= {"experiment": "many", "attributes": [{"name": "id", "value": str(number)}]}
+    await store(settings, Events(exposures=many.exposures))
+    asked = StatisticsRequest("many", VARIATIONS, {"turn_ms": BUILT_IN["turn_ms"]}, by="id")
+    with pytest.raises(TooManySegmentsError, match="id has"):
+        await reader.of(asked)
+
+
+@pytest.mark.parametrize(
+    ("limits", "limit", "sentence"),
+    [
+        pytest.param(
+            StatisticsLimits(seconds=0.001), "seconds", "longer than the 0.001 s", id="time"
+        ),
+        pytest.param(
+            StatisticsLimits(memory_bytes=50_000), "memory_bytes", "more than the 0 MB", id="memory"
+        ),
+    ],
+)
+async def test_reader_says_which_limit_a_query_met(
+    settings: ClickHouseSettings, limits: StatisticsLimits, limit: str, sentence: str
+) -> None:
+    reader = UnitStatisticsReader(settings, limits)
+    try:
+        with pytest.raises(QueryLimitError, match=sentence) as raised:
+            await reader.of(request(by="locale"))
+        assert raised.value.limit == limit
+    finally:
+        await reader.close()
