@@ -32,6 +32,7 @@ from service.people import People
 from service.problems import add_problem_handlers
 from service.rate_limits import RateLimits
 from service.registry import answer_registry_error, registry_routes
+from service.reporting import Reporting
 from service.requests import RequestMiddleware
 from service.schema_catalogue import Catalogue, RegistryError
 from service.schema_ids import SchemaIds
@@ -82,6 +83,7 @@ def create_app(
     access = Access(keys, metrics, made_keys=api_keys, people=people, limits=limits, audit=audit)
     clickhouse = ClickHouseProbe(settings.clickhouse)
     ingestion = Ingestion(IngestionFigures(settings.clickhouse), LogEnds(settings.kafka))
+    reporting = Reporting(settings, metrics)
     readiness = Readiness(
         {
             "kafka": link.check,
@@ -112,6 +114,7 @@ def create_app(
             await link.stop(flush_seconds=settings.service.shutdown_timeout_seconds)
             await log.stop()
             await clickhouse.close()
+            await reporting.close()
             await ingestion.close()
             await audit_log.close()
             await uses.stop()
@@ -131,6 +134,7 @@ def create_app(
     for router in (
         event_routes(access, intake),
         stats_routes(access, ingestion),
+        *reporting.routers(access),
         audit_routes(access, audit_log),
         key_routes(access, api_keys, uses, audit),
         *assigning.routers(access),

@@ -24,6 +24,7 @@ from pydantic_settings import (
 from anabranch.settings import EmitterSettings, KafkaSettings, RegistrySettings, Section
 from service.access_settings import LimitSettings, OidcSettings
 from service.errors import CommandError
+from service.report_settings import ReportSettings
 from sinks.settings import ClickHouseSettings
 from streams.settings import DefinitionSettings, WorkerSettings
 
@@ -102,6 +103,7 @@ class Settings(BaseSettings):
     emitter: EmitterSettings = EmitterSettings()
     service: ServiceSettings = ServiceSettings()
     limits: LimitSettings = LimitSettings()
+    reports: ReportSettings = ReportSettings()
     oidc: OidcSettings = OidcSettings()
     topics: TopicSettings = TopicSettings()
     definitions: DefinitionSettings = DefinitionSettings()
