@@ -19,6 +19,7 @@ from service.audit import Audit, AuditTopic
 from service.audit_routes import audit_routes
 from service.bodies import BodyLimitMiddleware
 from service.clickhouse_probe import ClickHouseProbe
+from service.definition_changes import DefinitionChanges
 from service.docs import add_document, docs_routes
 from service.event_log import EventLog
 from service.event_reading import ACCEPTED
@@ -83,7 +84,8 @@ def create_app(
     access = Access(keys, metrics, made_keys=api_keys, people=people, limits=limits, audit=audit)
     clickhouse = ClickHouseProbe(settings.clickhouse)
     ingestion = Ingestion(IngestionFigures(settings.clickhouse), LogEnds(settings.kafka))
-    reporting = Reporting(settings, metrics)
+    changes = DefinitionChanges(assigning.log, assigning.live, audit)
+    reporting = Reporting(settings, changes, assigning.phases, metrics)
     readiness = Readiness(
         {
             "kafka": link.check,

@@ -16,7 +16,7 @@ from schemas.topics import INVITES
 from service.access import Access, Permission, needs
 from service.metrics import ServiceMetrics
 from service.problems import Kind, Problem, problem_answers, shortened
-from service.query_answers import QUERIED, From, To, span_of, tagged, time_of
+from service.query_answers import QUERIED, From, Level, To, span_of, tagged, time_of
 from service.query_cache import QueryCache
 from service.report_settings import ReportSettings
 from sinks.growth import Dimension, GrowthQuestion, GrowthRow, growth_rows, loops
@@ -34,9 +34,6 @@ By = Annotated[
 Locales = Annotated[
     list[Annotated[str, Query(max_length=64)]] | None,
     Query(max_length=50, description="Only these, of the inviter; may be repeated."),
-]
-Level = Annotated[
-    float, Query(gt=0.5, lt=1, allow_inf_nan=False, description="Of intervals, such as 0.95.")
 ]
 
 

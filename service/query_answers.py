@@ -34,6 +34,10 @@ To = Annotated[
     Query(description="Before this time; now when absent.", examples=["2026-01-08T00:00:00Z"]),
 ]
 
+Level = Annotated[
+    float, Query(gt=0.5, lt=1, allow_inf_nan=False, description="Of intervals, such as 0.95.")
+]
+
 
 @contextmanager
 def query_problems(metrics: ServiceMetrics) -> Iterator[None]:
@@ -65,8 +69,8 @@ def span_of(
 
     Raises a Problem (422).
     """
-    end = datetime.now(UTC) if until is None else _known("to", until)
-    begin = end - usual if since is None else _known("from", since)
+    end = datetime.now(UTC) if until is None else known_time("to", until)
+    begin = end - usual if since is None else known_time("from", since)
     if begin >= end:
         said = "to is now" if until is None else f"to is {time_of(end)}"
         raise Problem(
@@ -81,7 +85,8 @@ def time_of(at: datetime) -> str:
     return f"{at:%Y-%m-%dT%H:%M:%S}Z"
 
 
-def _known(name: str, at: datetime) -> datetime:
+def known_time(name: str, at: datetime) -> datetime:
+    """In UTC. Raises a Problem (422)."""
     if not _EARLIEST <= at <= _LATEST:
         raise Problem(
             Kind.INVALID_REQUEST,

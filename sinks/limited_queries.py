@@ -26,6 +26,7 @@ class QueryLimits(NamedTuple):
             "max_execution_time": self.seconds,
             "max_memory_usage": self.memory_mb * 1_000_000,
             "join_use_nulls": 0,
+            "distributed_product_mode": "global",  # on a cluster, what is joined is made once
         }
 
 
