@@ -138,6 +138,51 @@ class Guardrail(Part):
         return self
 
 
+class KillSwitch(Part):
+    """Harm that stops the experiment without asking anybody."""
+
+    metric: Key = Field(description="One of the metric catalogue; a quantile cannot be watched.")
+    direction: Literal["increase", "decrease"] = Field(description="Which way is harm.")
+    threshold: float = Field(
+        allow_inf_nan=False,
+        description="How far a variation may go that way, of the control's value: 0.2 for 20 %.",
+    )
+    level: float = Field(
+        0.95,
+        description="How sure it has to be, however often it looks: with 0.95 at most 5 % of "
+        "harmless experiments are ever stopped.",
+    )
+
+    @field_validator("threshold")
+    @classmethod
+    def _a_share(cls, threshold: float) -> float:
+        if threshold < 0:
+            raise ValueError(
+                f"is {threshold:g}, below zero: say which way is harm by `direction`, and here how "
+                "much of it is too much, such as 0.2 for 20 %"
+            )
+        return threshold
+
+    @field_validator("level")
+    @classmethod
+    def _sure_enough(cls, level: float) -> float:
+        if not 0.5 <= level <= 0.9999:
+            raise ValueError(
+                f"is {level:g}: it is how sure the switch has to be, from 0.5 to 0.9999, such as "
+                "0.95 for at most 5 % of harmless experiments stopped"
+            )
+        return level
+
+    @model_validator(mode="after")
+    def _can_trip(self) -> Self:
+        if self.direction == "decrease" and self.threshold >= 1:
+            raise ValueError(
+                f"threshold {self.threshold:g} can never be passed: a metric cannot fall by more "
+                "than all of it; give less than 1, such as 0.2 for 20 %"
+            )
+        return self
+
+
 class Metrics(Part):
     primary: tuple[Key, ...] = Field((), max_length=20, description="Those that decide.")
     secondary: tuple[Key, ...] = Field((), max_length=100, description="Those that explain.")
@@ -218,6 +263,9 @@ class Definition(Part):
     starts_at: Moment | None = Field(None, description="Before it, a started one is scheduled.")
     stops_at: Moment | None = Field(None, description="From then on it is stopped.")
     metrics: Metrics = Field(default_factory=Metrics, description="What it is judged by.")
+    kill_switch: KillSwitch | None = Field(
+        None, description="A rule that stops it by itself when a variation does harm."
+    )
     dimensions: tuple[Key, ...] = Field(
         (), max_length=20, description="Attributes kept with exposures, for reports by segment."
     )
@@ -273,6 +321,10 @@ class Definition(Part):
                 )
         if any(prerequisite.experiment == self.key for prerequisite in self.prerequisites):
             raise ValueError("prerequisites: an experiment cannot be its own prerequisite")
+        if self.kill_switch is not None and len(keys) < 2:
+            raise ValueError(
+                "kill_switch: it compares variations with the control, and there is none beside it"
+            )
         if self.phases and len(self.phases[-1].weights) != len(keys):
             raise ValueError("phases: the last one has another number of weights than variations")
         return self

@@ -51,6 +51,14 @@ ALERTS = (
         "a worker ended in the middle of a batch: harmless, but ask why",
     ),
     (
+        "`anabranch_kill_switch_blind_seconds > 60`",
+        "rules that stop harmful experiments see no data: ClickHouse is away or slow",
+    ),
+    (
+        "`rate(anabranch_webhooks_total{outcome=~\"given_up|no_room|lost_at_stop\"}[1h]) > 0`",
+        "nobody was told of something by webhook: the log has its id, the audit log the thing",
+    ),
+    (
         "`anabranch_definition_stale_seconds > 60`",
         "a process works with old definitions: Kafka or the topic is away; `/readyz` says which",
     ),

@@ -13,6 +13,8 @@ from service.experiment_routes import experiment_routes
 from service.experiment_store import ExperimentStore, PhaseOpening
 from service.experiment_verb_routes import experiment_verb_routes
 from service.installation_kinds import GROUPS, HOLDOUTS, PARAMETER_SETS
+from service.kill_switch import KillSwitch
+from service.kill_switch_routes import kill_switch_routes
 from service.limit_routes import limit_routes
 from service.metric_kind import METRICS
 from service.named_documents import NamedDocuments
@@ -28,6 +30,7 @@ def administration_routes(
     definitions: LiveDefinitions,
     audit: Audit,
     phases: PhaseOpening,
+    kill_switch: KillSwitch,
     settings: ServiceSettings,
 ) -> list[APIRouter]:
     changes = DefinitionChanges(log, definitions, audit)
@@ -36,6 +39,7 @@ def administration_routes(
     return [
         experiment_routes(access, store, settings),
         experiment_verb_routes(access, store, settings),
+        kill_switch_routes(access, store, kill_switch, settings),
         variation_routes(access, store, settings),
         apply_routes(access, changes, store, settings),
         *(named_routes(access, NamedDocuments(changes, kind), settings) for kind in kinds),

@@ -28,6 +28,7 @@ from service.health import Readiness, health_routes
 from service.kafka_link import KafkaLink
 from service.key_routes import key_routes
 from service.key_uses import UseCounts
+from service.kill_switch import KillSwitch
 from service.metrics import ServiceMetrics
 from service.people import People
 from service.problems import add_problem_handlers
@@ -40,9 +41,11 @@ from service.schema_ids import SchemaIds
 from service.settings import Settings
 from service.signing_keys import SigningKeys
 from service.stats import Ingestion, stats_routes
+from service.webhooks import Webhooks
 from sinks.audit_log import AuditLog
 from sinks.figures import IngestionFigures
 from sinks.key_uses import KeyUses
+from sinks.watched_units import WatchedUnits
 from streams.log_ends import LogEnds
 
 DESCRIPTION = """
@@ -86,6 +89,9 @@ def create_app(
     ingestion = Ingestion(IngestionFigures(settings.clickhouse), LogEnds(settings.kafka))
     changes = DefinitionChanges(assigning.log, assigning.live, audit)
     reporting = Reporting(settings, changes, assigning.phases, metrics)
+    watched = WatchedUnits(settings.clickhouse)
+    webhooks = Webhooks(settings.webhook, metrics)
+    kill_switch = KillSwitch(assigning.log, assigning.live, watched, audit, webhooks, metrics)
     readiness = Readiness(
         {
             "kafka": link.check,
@@ -98,6 +104,7 @@ def create_app(
             **assigning.checks,
         },
         metrics,
+        warnings={"kill_switch": kill_switch.warning},
     )
 
     @asynccontextmanager
@@ -107,10 +114,13 @@ def create_app(
         audit.start()
         uses.start()
         await assigning.start()
+        kill_switch.start()
         try:
             yield
         finally:
             await readiness.stop()
+            await kill_switch.stop()
+            await webhooks.stop()
             await assigning.stop()
             await audit.stop(flush_seconds=settings.service.shutdown_timeout_seconds)
             await link.stop(flush_seconds=settings.service.shutdown_timeout_seconds)
@@ -118,6 +128,7 @@ def create_app(
             await clickhouse.close()
             await reporting.close()
             await ingestion.close()
+            await watched.close()
             await audit_log.close()
             await uses.stop()
             await signing_keys.close()
@@ -141,7 +152,8 @@ def create_app(
         key_routes(access, api_keys, uses, audit),
         *assigning.routers(access),
         *administration_routes(
-            access, assigning.log, assigning.live, audit, assigning.phases, settings.service
+            *(access, assigning.log, assigning.live, audit, assigning.phases),
+            *(kill_switch, settings.service),
         ),
         health_routes(access, readiness, metrics),
         registry_routes(access, catalogue),

@@ -60,6 +60,8 @@ class Warnings:
                 for i, guardrail in enumerate(metrics.guardrails)
             ),
         ]
+        if definition.kill_switch is not None:
+            named.append(("kill_switch.metric", definition.kill_switch.metric))
         for place, name in named:
             if problem := self._metrics.problem(name):
                 yield Wrong(place, problem)

@@ -39,6 +39,9 @@ class DependencyState(BaseModel):
 class ReadinessReport(BaseModel):
     ready: bool = Field(description="True when every dependency asked for is ready.")
     dependencies: dict[str, DependencyState]
+    warnings: dict[str, str] = Field(
+        description="What works less well than it should, by its name. It makes nobody unready."
+    )
 
 
 class Alive(BaseModel):
@@ -52,8 +55,16 @@ class _Finding:
 
 
 class Readiness:
-    def __init__(self, checks: Mapping[str, Check], metrics: ServiceMetrics) -> None:
+    def __init__(
+        self,
+        checks: Mapping[str, Check],
+        metrics: ServiceMetrics,
+        *,
+        warnings: Mapping[str, Callable[[], str | None]] | None = None,
+    ) -> None:
+        """`warnings` are asked at each report: they answer at once."""
         self._checks = checks
+        self._warnings = warnings or {}
         self._metrics = metrics
         self._findings: dict[str, _Finding] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -82,8 +93,11 @@ class Readiness:
                 reason=found.problem if found else "not checked yet",
                 checked_seconds_ago=round(now - found.at, 1) if found else None,
             )
+        asked = {name: warning() for name, warning in self._warnings.items()}
         return ReadinessReport(
-            ready=all(state.ready for state in states.values()), dependencies=states
+            ready=all(state.ready for state in states.values()),
+            dependencies=states,
+            warnings={name: warning for name, warning in asked.items() if warning is not None},
         )
 
     async def _watch(self, name: str, check: Check) -> None:

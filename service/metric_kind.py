@@ -33,6 +33,7 @@ def _named_by(definitions: DefinitionSet) -> dict[str, set[str]]:
             *plan.definition.metrics.primary,
             *plan.definition.metrics.secondary,
             *(guardrail.metric for guardrail in plan.definition.metrics.guardrails),
+            *([plan.definition.kill_switch.metric] if plan.definition.kill_switch else ()),
         }
         for key, plan in definitions.plans.items()
         if plan.status is not Status.ARCHIVED

@@ -157,6 +157,40 @@ class ServiceMetrics:
             ["outcome"],
             registry=self.registry,
         )
+        self.kill_switch_rules = Gauge(
+            "anabranch_kill_switch_rules",
+            "Running experiments with a rule that stops them, as this service watches them.",
+            registry=self.registry,
+        )
+        self.kill_switch_looks = Counter(
+            "anabranch_kill_switch_looks_total",
+            "Looks at one experiment after new batches: judged; early, before there are enough "
+            "units; or without an answer (unknown_metric, unwatchable, refused by ClickHouse, "
+            "unavailable for all of them, failed by a bug).",
+            ["outcome"],
+            registry=self.registry,
+        )
+        self.kill_switch_blind_seconds = Gauge(
+            "anabranch_kill_switch_blind_seconds",
+            "Since ClickHouse last answered the kill switch; 0 while no running experiment has a "
+            "rule.",
+            registry=self.registry,
+        )
+        self.kill_switch_stops = Counter(
+            "anabranch_kill_switch_stops_total",
+            "Attempts to stop an experiment whose rule tripped: stopped; conflict, for a change "
+            "that was quicker; unavailable, when Kafka was away. Both of the latter are repeated.",
+            ["outcome"],
+            registry=self.registry,
+        )
+        self.webhooks = Counter(
+            "anabranch_webhooks_total",
+            "Webhooks delivered, attempts retried, and messages given up after the last attempt, "
+            "refused for want of room (no_room), or under way when the service ended "
+            "(lost_at_stop).",
+            ["outcome"],
+            registry=self.registry,
+        )
         self.definition_changes = Counter(
             "anabranch_definition_changes_total",
             "Changes of definitions asked for: made (won), refused for another that was quicker "

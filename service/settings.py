@@ -25,6 +25,7 @@ from anabranch.settings import EmitterSettings, KafkaSettings, RegistrySettings,
 from service.access_settings import LimitSettings, OidcSettings
 from service.errors import CommandError
 from service.report_settings import ReportSettings
+from service.webhook_settings import WebhookSettings
 from sinks.settings import ClickHouseSettings
 from streams.settings import DefinitionSettings, WorkerSettings
 
@@ -105,6 +106,7 @@ class Settings(BaseSettings):
     limits: LimitSettings = LimitSettings()
     reports: ReportSettings = ReportSettings()
     oidc: OidcSettings = OidcSettings()
+    webhook: WebhookSettings = WebhookSettings()
     topics: TopicSettings = TopicSettings()
     definitions: DefinitionSettings = DefinitionSettings()
     worker: WorkerSettings = WorkerSettings()
@@ -225,4 +227,5 @@ def _is_secret(place: tuple[int | str, ...]) -> bool:
         if not (isinstance(annotation, type) and issubclass(annotation, Section)):
             return "SecretStr" in str(annotation)
         section = annotation
-    return False
+    # What was given for a whole section shows all that is in it.
+    return any("SecretStr" in str(field.annotation) for field in section.model_fields.values())

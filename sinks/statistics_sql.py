@@ -1,0 +1,188 @@
+"""The query that a report's statistics come from, from the inside out:
+
+1. *Rows* of each table (sinks/statistics_branches.py).
+2. *Units*: grouped, so that parts which the engine has not merged yet are added here.
+3. *Values*: of the units of the period, with their variation and segment; caps.
+4. *Sums*: by variation and segment, with the products that the metrics need.
+"""
+
+# ruff: noqa: S608  # names are ours; what people gave is in parameters
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from analysis.unit_statistics import Multiple, StatisticsRequest
+from sinks.statistics_branches import Branches, Parameters, place_of
+from sinks.unit_columns import Columns, Sum, Value
+
+MULTIPLE = -1
+"""The variation of units that saw several, where those are left out."""
+
+_FIRST_VARIATION = "substring(first_key, 25, position(first_key, '\\0') - 25)"
+_SEGMENT = "substring(first_key, position(first_key, '\\0') + 1)"
+_SAW_SEVERAL = "lowest != highest"
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    text: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Numbers that the sums start from, by the place of a value."""
+
+    shifts: Mapping[int, float] = field(default_factory=dict)
+    """Squares about a number near the mean keep the variance of large values near each other."""
+    caps: Mapping[int, float] = field(default_factory=dict)
+    """What percentiles came to."""
+
+
+def preparation(request: StatisticsRequest, columns: Columns) -> Query | None:
+    """The means of values that are no whole numbers, and the percentiles that cap values.
+
+    Means of a few units do for shifts: a unit is hardly ever further from the mean than 1,000
+    standard deviations (Chebyshev), and from there 6 of 16 digits are lost. Percentiles take all.
+    """
+    shifted, capped = columns.shifted(), _capped(columns)
+    if not shifted and not capped:
+        return None
+    given = Parameters(request)
+    parts = [f"avg(toFloat64(v{index}))" for index in shifted]
+    parts += [f"toFloat64(quantileExact({p!r})(v{index}))" for index, p in capped.items()]
+    inner = _values(request, columns, Known(), given, sampled=not capped)
+    return Query(
+        f"SELECT {', '.join(parts)} FROM ({inner}) WHERE variation > 0",
+        given.values,
+    )
+
+
+def known_from(row: Sequence[Any], columns: Columns) -> Known:
+    """From the answer to `preparation`."""
+    shifted, capped = columns.shifted(), _capped(columns)
+    caps = {index: float(cap) for index, cap in zip(capped, row[len(shifted) :], strict=True)}
+    shifts = {}
+    for index, mean in zip(shifted, row[: len(shifted)], strict=True):
+        shift = min(float(mean), caps.get(index, float(mean)))
+        # Infinite values have no verdict in the end; no units have no mean.
+        shifts[index] = shift if abs(shift) < float("inf") else 0.0
+    return Known(shifts, {index: cap for index, cap in caps.items() if abs(cap) < float("inf")})
+
+
+def sums(request: StatisticsRequest, columns: Columns, known: Known) -> Query:
+    """By variation and segment: units, exposures, units that saw several, first and last arrival in
+    ms, then the sums in their order."""
+    given = Parameters(request)
+    aggregates = ["count()", "sum(exposures)", "countIf(counted)"]
+    aggregates += [f"toUnixTimestamp64Milli({which}(since))" for which in ("min", "max")]
+    aggregates += [_sum(one, columns, known) for one in columns.sums()]
+    inner = _values(request, columns, known, given)
+    return Query(
+        f"SELECT variation, segment, {', '.join(aggregates)} FROM ({inner}) "
+        "GROUP BY variation, segment",
+        given.values,
+    )
+
+
+def unknown_variations(request: StatisticsRequest) -> Query:
+    """Units that saw none of the request's variations, by the one they saw first."""
+    given = Parameters(request)
+    first_key = Branches(request, given).first_key()
+    known = place_of("key")
+    units = (
+        "SELECT min(first.ts) AS since, sum(n) AS exposures, "
+        f"min({first_key}) AS first_key, groupUniqArrayArray(variations) AS seen "
+        "FROM unit_exposures WHERE experiment = {experiment:String} GROUP BY sipHash128(unit)"
+    )
+    return Query(
+        f"SELECT {_FIRST_VARIATION} AS variation, count() FROM ({units}) "
+        f"WHERE {_in_period(request, given)} AND NOT arrayExists(key -> {known} > 0, seen) "
+        "GROUP BY variation ORDER BY variation",
+        given.values,
+    )
+
+
+def _values(
+    request: StatisticsRequest,
+    columns: Columns,
+    known: Known,
+    given: Parameters,
+    *,
+    sampled: bool = False,
+) -> str:
+    match request.multiple:
+        case Multiple.EXCLUDE:
+            variation = f"if({_SAW_SEVERAL}, {MULTIPLE}, toInt16(lowest))"
+            counted = _SAW_SEVERAL
+        case Multiple.FIRST:
+            variation, counted = f"toInt16({place_of(_FIRST_VARIATION)})", _SAW_SEVERAL
+        case Multiple.BOTH:
+            # Of its rows, the first variation's counts the unit.
+            variation = "toInt16(place)"
+            counted = f"{_SAW_SEVERAL} AND place = {place_of(_FIRST_VARIATION)}"
+    shown = [
+        f"toInt16({variation}) AS variation",
+        f"{_SEGMENT if request.by is not None else chr(39) * 2} AS segment",
+        f"{counted} AS counted",
+        "since",
+        "exposures",
+        *(f"{_value(one, i, columns, known)} AS v{i}" for i, one in enumerate(columns.values)),
+    ]
+    branches = Branches(request, given, sampled=sampled)
+    raws = "".join(f", sum(r{index}) AS r{index}" for index in range(len(columns.raws)))
+    units = (
+        f"SELECT {branches.keys}, min(since) AS since, min(lowest) AS lowest, "
+        "max(highest) AS highest, sum(exposures) AS exposures, min(first_key) AS first_key"
+        f"{raws} FROM ({branches.of(columns.raws)}) GROUP BY {branches.keys}"
+    )
+    return f"SELECT {', '.join(shown)} FROM ({units}) WHERE {_in_period(request, given)}"
+
+
+def _in_period(request: StatisticsRequest, given: Parameters) -> str:
+    """Units without exposures have events alone, and are in no arm."""
+    conditions = ["exposures > 0"]
+    if request.since is not None:
+        conditions.append(f"since >= {given.moment(request.since)}")
+    if request.until is not None:
+        conditions.append(f"since < {given.moment(request.until)}")
+    if request.versions is not None:
+        low, high = (f"'{version:08X}'" for version in request.versions)
+        conditions.append(f"substring(first_key, 17, 8) BETWEEN {low} AND {high}")
+    return " AND ".join(conditions)
+
+
+def _value(value: Value, index: int, columns: Columns, known: Known) -> str:
+    raw = f"r{columns.raws.index(value.raw)}"
+    if value.is_any:
+        return f"toInt64({raw} != 0)"
+    if value.cap is None:
+        return raw
+    cap = known.caps.get(index) if value.cap.absolute is None else value.cap.absolute
+    if cap is None:
+        return raw
+    if value.is_whole:
+        return f"least({raw}, toInt64({round(cap)}))"
+    return f"least(toFloat64({raw}), {cap!r})"
+
+
+def _sum(one: Sum, columns: Columns, known: Known) -> str:
+    factors = [one.value] if one.other is None else [one.value, one.other]
+    if one.is_whole:
+        return f"sum({' * '.join(f'toInt128(v{index})' for index in factors)})"
+    return f"sum({' * '.join(_shifted(index, columns, known) for index in factors)})"
+
+
+def _shifted(index: int, columns: Columns, known: Known) -> str:
+    shift = known.shifts.get(index, 0.0)
+    if columns.values[index].is_whole:
+        return f"toFloat64(v{index} - toInt64({round(shift)}))"
+    return f"(v{index} - {shift!r})"
+
+
+def _capped(columns: Columns) -> dict[int, float]:
+    caps = {index: columns.values[index].cap for index in columns.caps.values()}
+    return {index: cap.percentile for index, cap in caps.items() if cap and cap.percentile}
