@@ -32,8 +32,10 @@ class QueryCache:
         queries: LimitedQueries,
         settings: ReportSettings,
         metrics: ServiceMetrics,
+        tag_of: Callable[[bytes], str] = etag_of,
     ) -> None:
         self._route = route
+        self._tag_of = tag_of
         self._metrics = metrics
 
         async def look() -> Offsets:
@@ -52,7 +54,7 @@ class QueryCache:
             begun = perf_counter()
             body = await make(offsets)
             self._metrics.report_seconds.labels(self._route).observe(perf_counter() - begun)
-            return KeptAnswer(body, etag_of(body))
+            return KeptAnswer(body, self._tag_of(body))
 
         with query_problems(self._metrics):
             answered = await self._cache.get(key, timed)

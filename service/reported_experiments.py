@@ -15,6 +15,10 @@ from service.definition_changes import DefinitionChanges, content_of
 from service.experiment_store import ExperimentStore
 from service.problems import Kind, Problem, shortened
 
+TURN_METRICS = tuple(
+    key for key, metric in BUILT_IN.items() if metric.source and metric.source.turn
+)
+
 
 class Reported(NamedTuple):
     definition: Definition
@@ -70,10 +74,10 @@ class ReportedExperiments:
 
 
 def metric_keys(definition: Definition) -> tuple[str, ...]:
-    """Of the definition: primary ones first, each once."""
+    """Of the definition: primary ones first, each once. Those of turns where it names none."""
     named = definition.metrics
     guardrails = (guardrail.metric for guardrail in named.guardrails)
-    return tuple(dict.fromkeys([*named.primary, *named.secondary, *guardrails]))
+    return tuple(dict.fromkeys([*named.primary, *named.secondary, *guardrails])) or TURN_METRICS
 
 
 def check_segments(definition: Definition, by: str | None) -> None:

@@ -23,7 +23,12 @@ from service.problems import Kind, Problem, problem_answers
 from service.query_answers import QUERIED, From, Level, To, known_time, tagged, time_of
 from service.query_cache import QueryCache
 from service.report_settings import ReportSettings
-from service.reported_experiments import Reported, ReportedExperiments, check_segments, metric_keys
+from service.reported_experiments import (
+    Reported,
+    ReportedExperiments,
+    check_segments,
+    metric_keys,
+)
 from sinks.experiment_series import SeriesQuestion, Step, experiment_series, first_exposure
 from sinks.limited_queries import LimitedQueries
 
@@ -113,7 +118,7 @@ class SeriesAnswers:
     ) -> Response:
         experiment = self._experiments.find(key)
         check_segments(experiment.definition, by)
-        metric = metric or _first_metric(experiment)
+        metric = metric or metric_keys(experiment.definition)[0]
         catalogued = self._experiments.metric(metric)
         _check_metric(metric, catalogued.metric)
         now = datetime.now(UTC)
@@ -154,7 +159,7 @@ def series_routes(access: Access, answers: SeriesAnswers) -> APIRouter:
         request: Request,
         key: str,
         metric: Annotated[
-            Key | None, Query(description="The first primary one of the experiment when absent.")
+            Key | None, Query(description="The first one of the experiment when absent.")
         ] = None,
         step: Annotated[Step, Query(description="How long a step is.")] = "day",
         by: Annotated[
@@ -182,16 +187,6 @@ def series_routes(access: Access, answers: SeriesAnswers) -> APIRouter:
         return await answers.answer(request, key, metric, step, by, since, until, level)
 
     return router
-
-
-def _first_metric(experiment: Reported) -> str:
-    keys = metric_keys(experiment.definition)
-    if not keys:
-        raise Problem(
-            Kind.INVALID_REQUEST,
-            f"{experiment.definition.key} names no metrics; ask for one, such as metric=turn_ms",
-        )
-    return keys[0]
 
 
 def _check_metric(key: str, metric: Metric) -> None:

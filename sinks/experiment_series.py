@@ -124,11 +124,11 @@ class _Statement:
         )
 
     def _step_of_unit(self) -> str:
-        return (
-            "toInt64(greatest(0, dateDiff('day', toDate(since), {today:Date})))"
-            if self._by_age
-            else self._start_of("since")
-        )
+        """By days since exposure: how many whole days it has lived through."""
+        return _days("{today:Date}") if self._by_age else self._start_of("since")
+
+    def _step_of_event(self) -> str:
+        return _days("toDate(ts)") if self._by_age else self._start_of("greatest(ts, since)")
 
     def _start_of(self, at: str) -> str:
         return f"toInt64(toUnixTimestamp({_START_OF[self._asked.step]}({at})))"
@@ -138,17 +138,16 @@ class _Statement:
         branches = " UNION ALL ".join(
             self._events(place, value.raw) for place, value in enumerate(self._values)
         )
-        step = self._start_of("greatest(ts, since)")
         counts = "(NOT from_first OR ts >= since)"
         counts += " AND (window_ms = 0 OR ts < since + toIntervalMillisecond(window_ms))"
         if self._by_age:
             # Today is not over; a unit of today has no whole day yet.
-            step = "toInt64(greatest(0, dateDiff('day', toDate(since), toDate(ts))))"
             counts += " AND toDate(ts) < {today:Date}"
         # The last array, for a step whose values are all zero would be left out of the map.
         return (
             "SELECT any(cohort.variation) AS variation, any(cohort.segment) AS segment, "
-            f"sumMap([{step}], [r0], [r1], [toInt64(1)]) AS found FROM ({branches}) AS event "
+            f"sumMap([{self._step_of_event()}], [r0], [r1], [toInt64(1)]) AS found "
+            f"FROM ({branches}) AS event "
             f"INNER JOIN ({self._units()}) AS cohort ON event.unit_hash = cohort.unit_hash "
             f"WHERE {counts} GROUP BY cohort.unit_hash"
         )
@@ -221,6 +220,10 @@ class _Statement:
     @property
     def _zero(self) -> str:
         return self._number("0")
+
+
+def _days(until: str) -> str:
+    return f"toInt64(greatest(0, dateDiff('day', toDate(since), {until})))"
 
 
 def _mapped(array: str, value: Value | None) -> str:
