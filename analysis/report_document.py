@@ -29,7 +29,7 @@ Bounds = tuple[Number | None, Number | None]
 class Shown(BaseModel):
     """A part of the document: never changed in place."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
 
 class NoVerdictAnswer(Shown):
@@ -57,7 +57,7 @@ class BayesianAnswer(Shown):
     effect: Number = Field(description="The posterior's mean.")
     ci: Bounds = Field(description="Credible interval of the absolute effect.")
     prior_mean: Number = Field(description="Of the normal prior of the absolute effect.")
-    prior_sd: Number = Field(description="Its standard deviation.")
+    prior_sd: Number | None = Field(description="Its standard deviation; null for a flat prior.")
 
 
 class AdjustedAnswer(Shown):
@@ -204,8 +204,6 @@ class PeriodAnswer(Shown):
     last_first_exposure: datetime | None = Field(description="When the newest unit came.")
     days: Number = Field(description="Since the first exposure.")
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
-
 
 class FreshnessAnswer(Shown):
     watermark: datetime | None
@@ -232,7 +230,10 @@ class OriginAnswer(Shown):
 
 class MethodAnswer(Shown):
     level: Number
-    family: Family
+    family: Family | None = Field(
+        description="What is corrected together; null: all metrics and variations, each segment "
+        "by itself."
+    )
     correction: Correction
     multiple: Multiple
     planned_units: int | None = Field(description="That sequential results are tuned for.")

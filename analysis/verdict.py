@@ -21,6 +21,8 @@ class NoVerdictReason(StrEnum):
     VALUE_TIED = "value_tied"
     NO_ARRIVALS = "no_arrivals"
     SAMPLE_RATIO = "srm"
+    NO_DIRECTION = "no_direction"
+    NO_PLAN = "no_plan"
 
 
 @dataclass(frozen=True, slots=True)
