@@ -138,6 +138,13 @@ class Kind(_Kind, Enum):
         "ClickHouse did not answer",
         "Nothing is lost: events wait in Kafka. Try again after Retry-After seconds.",
     )
+    QUERY_LIMIT = _Kind(
+        "query-limit",
+        503,
+        "The question takes more than a query may",
+        "More time or more memory; the detail says which, how much it may be, and the setting. Ask "
+        "for a shorter span or for fewer metrics, or without segments.",
+    )
     DEFINITIONS_UNAVAILABLE = _Kind(
         "definitions-unavailable",
         503,
