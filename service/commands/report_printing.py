@@ -113,7 +113,11 @@ def _arms(metric: Answer, level: float) -> Table:
         column.no_wrap = True
     for arm in metric["arms"]:
         comparison = compared.get(arm["variation"])
-        cells: list[Text | str] = [line(arm["variation"]), f"{arm['units']:,}", figure(arm["value"])]
+        cells: list[Text | str] = [
+            line(arm["variation"]),
+            f"{arm['units']:,}",
+            figure(arm["value"]),
+        ]
         if comparison is not None:
             cells += _compared(comparison, metric["direction"], ends)
         shown.add_row(*cells)
