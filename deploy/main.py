@@ -41,6 +41,7 @@ COMMANDS = (
     Command("dead drop", "service.commands.dead.dropping:drop", "Mark them as not wanted."),
     Command("verify", "service.commands.verify:verify", "Prove that every event is there once."),
     Command("rebuild", "deploy.commands.rebuild:rebuild", "Make the tables anew from the log."),
+    Command("report", "service.commands.report:report", "Show what an experiment did."),
     Command("doors", "service.commands.doors:doors", "Ask every door which variation a unit gets."),
     Command("simulate", "service.commands.simulate:simulate", "Emit realistic traffic."),
     Command("key", "service.commands.key:key", "Print the key of a role, for curl and scripts."),

@@ -55,7 +55,7 @@ ALERTS = (
         "rules that stop harmful experiments see no data: ClickHouse is away or slow",
     ),
     (
-        "`rate(anabranch_webhooks_total{outcome=~\"given_up|no_room|lost_at_stop\"}[1h]) > 0`",
+        '`rate(anabranch_webhooks_total{outcome=~"given_up|no_room|lost_at_stop"}[1h]) > 0`',
         "nobody was told of something by webhook: the log has its id, the audit log the thing",
     ),
     (

@@ -27,6 +27,7 @@ from service.rate_limits import RateLimits
 from service.requests import RATE_HEADERS
 from service.role_keys import load_keys
 from service.roles import ABOUT_EXPERIMENTS, PERMISSIONS, Permission, Role
+from service.straight_routes import Handle, takes_bare_request
 from service.tokens import Accounts, MadeKeys, Refusal, presented
 
 __all__ = [
@@ -110,10 +111,17 @@ class Access:
                         "security": _OPENAPI_SECURITY,
                         **(details.get("openapi_extra") or {}),
                     }
+                self.straight: Handle | None = None
                 super().__init__(path, endpoint, **details)
+                if takes_bare_request(path, endpoint):
+                    self.straight = self._guarded(endpoint)
 
             def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-                handle = super().get_route_handler()
+                return self._guarded(super().get_route_handler())
+
+            def _guarded(
+                self, handle: Callable[[Request], Coroutine[Any, Any, Response]]
+            ) -> Callable[[Request], Coroutine[Any, Any, Response]]:
 
                 async def guarded(request: Request) -> Response:
                     # Before the body is read: a stranger's megabytes are not worth parsing.

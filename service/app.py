@@ -19,6 +19,7 @@ from service.audit import Audit, AuditTopic
 from service.audit_routes import audit_routes
 from service.bodies import BodyLimitMiddleware
 from service.clickhouse_probe import ClickHouseProbe
+from service.definition_changes import DefinitionChanges
 from service.docs import add_document, docs_routes
 from service.event_log import EventLog
 from service.event_reading import ACCEPTED
@@ -33,12 +34,14 @@ from service.people import People
 from service.problems import add_problem_handlers
 from service.rate_limits import RateLimits
 from service.registry import answer_registry_error, registry_routes
+from service.reporting import Reporting
 from service.requests import RequestMiddleware
 from service.schema_catalogue import Catalogue, RegistryError
 from service.schema_ids import SchemaIds
 from service.settings import Settings
 from service.signing_keys import SigningKeys
 from service.stats import Ingestion, stats_routes
+from service.straight_routes import StraightRoutes
 from service.webhooks import Webhooks
 from sinks.audit_log import AuditLog
 from sinks.figures import IngestionFigures
@@ -85,6 +88,8 @@ def create_app(
     access = Access(keys, metrics, made_keys=api_keys, people=people, limits=limits, audit=audit)
     clickhouse = ClickHouseProbe(settings.clickhouse)
     ingestion = Ingestion(IngestionFigures(settings.clickhouse), LogEnds(settings.kafka))
+    changes = DefinitionChanges(assigning.log, assigning.live, audit)
+    reporting = Reporting(settings, changes, assigning.phases, metrics)
     watched = WatchedUnits(settings.clickhouse)
     webhooks = Webhooks(settings.webhook, metrics)
     kill_switch = KillSwitch(assigning.log, assigning.live, watched, audit, webhooks, metrics)
@@ -122,6 +127,7 @@ def create_app(
             await link.stop(flush_seconds=settings.service.shutdown_timeout_seconds)
             await log.stop()
             await clickhouse.close()
+            await reporting.close()
             await ingestion.close()
             await watched.close()
             await audit_log.close()
@@ -142,6 +148,7 @@ def create_app(
     for router in (
         event_routes(access, intake),
         stats_routes(access, ingestion),
+        *reporting.routers(access),
         audit_routes(access, audit_log),
         key_routes(access, api_keys, uses, audit),
         *assigning.routers(access),
@@ -157,6 +164,7 @@ def create_app(
         app.router.routes.extend(router.routes)
     add_problem_handlers(app)
     app.add_exception_handler(RegistryError, answer_registry_error)
+    app.add_middleware(StraightRoutes, routes=app.router.routes)
     app.add_middleware(BodyLimitMiddleware, max_bytes=settings.service.max_body_bytes)
     app.add_middleware(RequestMiddleware, metrics=metrics)  # the last is the outermost
     add_document(app)

@@ -82,6 +82,8 @@ def definition_routes(
 
         async def events() -> AsyncIterator[bytes]:
             async for revision in streams.revisions():
+                # Whoever lost the key meanwhile hears no more.
+                await access.admit(request, Permission.EVALUATE)
                 yield b'event: changed\ndata: {"revision": %d}\n\n' % revision
 
         return event_stream(streams, events())

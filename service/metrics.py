@@ -205,6 +205,33 @@ class ServiceMetrics:
             "compaction keeps the winner.",
             registry=self.registry,
         )
+        self.reports = Counter(
+            "anabranch_reports_total",
+            "Answers of reports, series and growth: made by a query (made), the last one while it "
+            "is fresh (kept) or the data are the same (unchanged), shared with another request "
+            "that had asked already (shared).",
+            ["route", "outcome"],
+            registry=self.registry,
+        )
+        self.report_seconds = Histogram(
+            "anabranch_report_duration_seconds",
+            "What making an answer of a report, series or growth takes, queries and all.",
+            ["route"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.report_cache_bytes = Gauge(
+            "anabranch_report_cache_bytes",
+            "Answers of reports, series and growth that are kept in memory.",
+            ["route"],
+            registry=self.registry,
+        )
+        self.query_limits = Counter(
+            "anabranch_query_limits_total",
+            "Questions that took more time or memory than a query may, answered with 503.",
+            ["limit"],
+            registry=self.registry,
+        )
         self.ready = Gauge(
             "anabranch_ready",
             "1 where the dependency answered the last check, else 0.",

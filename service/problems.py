@@ -138,6 +138,13 @@ class Kind(_Kind, Enum):
         "ClickHouse did not answer",
         "Nothing is lost: events wait in Kafka. Try again after Retry-After seconds.",
     )
+    QUERY_LIMIT = _Kind(
+        "query-limit",
+        503,
+        "The question takes more than a query may",
+        "More time or more memory; the detail says which, how much it may be, and the setting. Ask "
+        "for a shorter span or for fewer metrics, or without segments.",
+    )
     DEFINITIONS_UNAVAILABLE = _Kind(
         "definitions-unavailable",
         503,
@@ -194,16 +201,20 @@ def problem_response(request: Request, problem: Problem, *, status: int | None =
     )
 
 
+def http_problem(request: Request, error: HTTPException) -> Response:
+    if isinstance(error, Problem):
+        return problem_response(request, error)
+    kind = _OF_STATUS.get(error.status_code, Kind.HTTP_ERROR)
+    problem = Problem(kind, _explained(request, error), headers=error.headers)
+    return problem_response(request, problem, status=error.status_code)
+
+
 def add_problem_handlers(app: FastAPI) -> None:
     """Everything but a bug; that is caught at the top, in service/requests.py."""
 
     async def on_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        if isinstance(error, Problem):
-            return problem_response(request, error)
-        kind = _OF_STATUS.get(error.status_code, Kind.HTTP_ERROR)
-        problem = Problem(kind, _explained(request, error), headers=error.headers)
-        return problem_response(request, problem, status=error.status_code)
+        return http_problem(request, error)
 
     async def on_invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)

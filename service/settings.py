@@ -24,6 +24,7 @@ from pydantic_settings import (
 from anabranch.settings import EmitterSettings, KafkaSettings, RegistrySettings, Section
 from service.access_settings import LimitSettings, OidcSettings
 from service.errors import CommandError
+from service.report_settings import ReportSettings
 from service.webhook_settings import WebhookSettings
 from sinks.settings import ClickHouseSettings
 from streams.settings import DefinitionSettings, WorkerSettings
@@ -103,6 +104,7 @@ class Settings(BaseSettings):
     emitter: EmitterSettings = EmitterSettings()
     service: ServiceSettings = ServiceSettings()
     limits: LimitSettings = LimitSettings()
+    reports: ReportSettings = ReportSettings()
     oidc: OidcSettings = OidcSettings()
     webhook: WebhookSettings = WebhookSettings()
     topics: TopicSettings = TopicSettings()

@@ -311,6 +311,16 @@ class Consumer(driver.Consumer):
     async def seek_back(self, place: TopicPartition, offset: int) -> None:
         await self._thread.seek_back(place, offset)
 
+    @property
+    def refusal(self) -> KafkaError | None:
+        """Why Kafka does not have this worker in its group, when trying again is of no use."""
+        # Private: aiokafka tells it to whoever asks for records, and a worker that was given no
+        # partition asks for none.
+        consumer = self._thread._consumer
+        coordinator = None if consumer is None else consumer._coordinator
+        found: KafkaError | None = getattr(coordinator, "_pending_exception", None)
+        return None if found is None or found.retriable else found
+
     def end(self, place: TopicPartition) -> int | None:
         try:
             return self.highwater(TP(*place))

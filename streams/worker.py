@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import structlog
-from aiokafka.errors import KafkaError
+from aiokafka.errors import InvalidSessionTimeoutError, KafkaError
 from faust.types import TP
 
 from anabranch.events import RECORD_TYPES
@@ -222,6 +222,8 @@ class Worker:
             await asyncio.sleep(_WATCH_SECONDS)
             if self.app.crashed:
                 raise WorkerError(f"Faust ended: {self.app.crash_reason!r}")
+            if (refusal := self._consumer.refusal) is not None:
+                raise WorkerError(self._refused(refusal))
             if self._is_excused:
                 self._excused_at = self._clock()
             waiting = 0
@@ -239,6 +241,17 @@ class Worker:
             self.metrics.waiting_bytes.set(waiting)
             self.pipeline.look_for_missing(self._consumer.readable_end)
             self.assigning.look_for_missing(self._consumer.readable_end)
+
+    def _refused(self, refusal: KafkaError) -> str:
+        said = f"Kafka does not take this worker into the group {self._settings.group}"
+        if isinstance(refusal, InvalidSessionTimeoutError):
+            return (
+                f"{said}: ANABRANCH_WORKER__SESSION_TIMEOUT_SECONDS is "
+                f"{self._settings.session_timeout_seconds:g}, and the brokers' "
+                "group.min.session.timeout.ms (6,000 by default) and group.max.session.timeout.ms "
+                "do not allow that"
+            )
+        return f"{said}: {refusal!r}"
 
     @property
     def _is_excused(self) -> bool:

@@ -33,7 +33,7 @@ REBUILT: tuple[str, ...] = (
 """Every table that is made of the log, in the order of the swap: the marks of dead letters late,
 since workers ask them."""
 
-KEPT: frozenset[str] = frozenset({"migrations", "key_uses"})
+KEPT: frozenset[str] = frozenset({"migrations", "key_uses", "reports"})
 """Tables that a rebuild leaves alone."""
 
 # The gap after the swap is closed by tokens: none may be forgotten before.

@@ -29,6 +29,7 @@ TABLES = {
     *("exposures", "turn_metrics", "invites", "outcomes"),
     *("metric_windows", "metric_hours", "metric_days"),
     *("unit_metrics", "unit_exposures", "invite_units", "audit_log", "key_uses"),
+    "reports",
     *("batches", "batch_totals", "restatements", "dead_letters", "dead_letter_marks"),
     *VIEWS,
 }

@@ -35,8 +35,10 @@ class Events:
 
 
 @contextmanager
-def events(service: Service, path: str) -> Iterator[Events]:
+def events(service: Service, path: str, key: str | None = None) -> Iterator[Events]:
     headers = service.headers(Role.EVALUATE)
+    if key is not None:
+        headers["Authorization"] = f"Bearer {key}"
     with httpx.stream("GET", f"{service.url}{path}", headers=headers, timeout=30) as answer:
         assert answer.status_code == 200
         assert answer.headers["content-type"].startswith("text/event-stream")
@@ -84,6 +86,19 @@ def test_stream_of_definitions_tells_the_revision_to_ask_for(service: Service) -
             headers={**service.headers(Role.EVALUATE), "If-None-Match": answer.headers["etag"]},
         )
         assert (unchanged.status_code, unchanged.content) == (304, b"")
+
+
+@pytest.mark.parametrize("path", ["/v1/definitions/stream", "/sub/{key}"])
+def test_stream_ends_when_its_key_is_revoked(service: Service, path: str) -> None:
+    admin = service.headers(Role.ADMIN)
+    given = {"name": f"stream-{uuid.uuid4().hex[:8]}", "role": "evaluate"}
+    made = httpx.post(f"{service.url}/v1/keys", json=given, headers=admin).json()
+    with events(service, path.format(key=made["key"]), made["key"]) as stream:
+        stream.next()
+        answer = httpx.delete(f"{service.url}/v1/keys/{made['id']}", headers=admin)
+        assert answer.is_success, answer.text
+        with pytest.raises((EOFError, httpx.RemoteProtocolError)):
+            stream.next()
 
 
 @pytest.mark.parametrize("path", ["/sub/", "/api/features/"])

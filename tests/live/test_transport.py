@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import faust
@@ -25,12 +27,14 @@ from faust.transport.drivers import by_url
 from yarl import URL
 
 from schemas.topics import TURN_METRICS
+from service.settings import TopicSettings
 from streams.app import build_app, place_of, source
 from streams.kafka_log import Committed, FencedError, Fetched, TopicPartition
 from streams.settings import WorkerSettings
-from streams.topic_admin import admin_client
+from streams.topic_admin import admin_client, ensure_topics
 from streams.transport import Consumer, ConsumerThread, Transport
 from tests.live.kafka_fixture import Broker
+from tests.live.processes import ANABRANCH
 
 PLACE = TopicPartition(TURN_METRICS.name, 0)
 
@@ -219,6 +223,7 @@ def test_what_is_private_is_still_there_and_called_as_before() -> None:
     assert list(inspect.signature(GroupCoordinator._do_commit_offsets).parameters) == [
         *("self", "assignment", "offsets"),
     ]
+    assert "_pending_exception" in inspect.getsource(GroupCoordinator.check_errors)
     maybe_leave = inspect.getsource(GroupCoordinator._maybe_leave_group)
     assert "self._group_instance_id is None" in maybe_leave
     for name in ("_create_worker_consumer", "on_start", "on_thread_stop", "call_thread"):
@@ -226,3 +231,31 @@ def test_what_is_private_is_still_there_and_called_as_before() -> None:
     assert "consumer.perform_seek()" in inspect.getsource(Recovery._resume_streams)
     drops_below = inspect.getsource(FaustConsumer.getmany) + inspect.getsource(FaustConsumer.seek)
     assert "self._read_offset" in drops_below
+
+
+async def test_worker_ends_and_says_why_when_the_group_does_not_take_it(
+    own_kafka: Broker, tmp_path: Path
+) -> None:
+    """Kafka's own limit is 6 s: only the brokers know it."""
+    await ensure_topics(own_kafka.settings, TopicSettings())
+    environment = {name: value for name, value in os.environ.items() if "ANABRANCH_" not in name}
+    process = await asyncio.create_subprocess_exec(
+        *(*ANABRANCH, "worker", "--state", str(tmp_path), "--port", "0"),
+        env={
+            **environment,
+            "ANABRANCH_KAFKA__BOOTSTRAP": own_kafka.bootstrap,
+            "ANABRANCH_WORKER__SESSION_TIMEOUT_SECONDS": "2",
+        },
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        async with asyncio.timeout(60):
+            said, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+    assert process.returncode == 1
+    last = said.decode().splitlines()[-1]
+    assert "ANABRANCH_WORKER__SESSION_TIMEOUT_SECONDS is 2" in last
+    assert "group.min.session.timeout.ms" in last

@@ -1,0 +1,23 @@
+"""Settings of reports: what a query may take, and how long an answer is good."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from anabranch.settings import Section
+
+
+class ReportSettings(Section):
+    query_seconds: float = Field(
+        10.0, gt=0, le=600, description="How long a query of a report or series may take; then 503."
+    )
+    query_memory_mb: int = Field(
+        1_000, ge=50, description="How much memory such a query may take; then 503."
+    )
+    kept_seconds: float = Field(
+        1.0,
+        ge=0,
+        le=3_600,
+        description="So long an answer is good even when new events have been applied meanwhile.",
+    )
+    cache_mb: int = Field(64, ge=0, description="Memory for kept answers of each kind.")
