@@ -105,13 +105,17 @@ class KillSwitch:
         return 0.0 if self._seen_at is None else max(0.0, self._clock() - self._seen_at)
 
     def warning(self) -> str | None:
-        """For /readyz."""
-        said = [f"{key}: {one.problem}" for key, one in sorted(self.looks.items()) if one.problem]
-        said = said[:5]
+        """For /readyz, which anybody may read: it names no experiment."""
+        said = []
+        if wrong := sum(look.problem is not None for look in self.looks.values()):
+            said.append(
+                f"{wrong} of {len(self.looks)} rules see nothing; the log says which, and "
+                "GET /v1/experiments/{key}/kill-switch why"
+            )
         if (blind := self.blind_seconds()) > BLIND_AFTER_SECONDS:
             said.append(f"has not seen new data for {blind:.0f} s: {self._problem or 'it is slow'}")
-        if self._stops.problem is not None:
-            said.append(self._stops.problem)
+        if waiting := self._stops.waiting:
+            said.append(f"stops that could not be made yet: {waiting}; they are tried every second")
         return "; ".join(said) or None
 
     async def _watch(self) -> None:

@@ -38,7 +38,7 @@ class PendingStops:
         self._trips: dict[str, Trip] = {}
         self._unsure: dict[str, int] = {}
         """By experiment: the version that a stop would be whose fate nobody told."""
-        self._problem: str | None = None
+        self._failed: set[str] = set()
         for outcome in ("stopped", "conflict", "unavailable"):
             metrics.kill_switch_stops.labels(outcome)
 
@@ -47,10 +47,9 @@ class PendingStops:
         return self._trips.keys()
 
     @property
-    def problem(self) -> str | None:
-        if not self._trips or self._problem is None:
-            return None
-        return f"could not stop {', '.join(sorted(self._trips)[:5])} yet: {self._problem}"
+    def waiting(self) -> int:
+        """How many could not be carried out at the last attempt."""
+        return len(self._failed)
 
     def add(self, key: str, trip: Trip) -> None:
         self._trips[key] = trip
@@ -64,8 +63,7 @@ class PendingStops:
                 self._drop(key, trip, document)
             else:
                 await self._stop(key, trip, document)
-        if not self._trips:
-            self._problem = None
+        self._failed &= self._trips.keys()
 
     def _is_due(self, key: str, trip: Trip, rule: Rule | None) -> bool:
         """Not once somebody stopped it, changed the rule, or began another watch."""
@@ -87,9 +85,9 @@ class PendingStops:
             return  # seen in the next round: stopped, or changed and still to be stopped
         except DefinitionLogError as error:
             self._metrics.kill_switch_stops.labels("unavailable").inc()
-            if self._problem is None:
+            if key not in self._failed:
                 logger.warning("a kill switch could not stop yet", experiment=key, why=str(error))
-            self._problem = str(error)
+            self._failed.add(key)
             unsure = isinstance(error, LogUnavailableError) and error.written is not False
             if unsure and key not in self._unsure:
                 self._unsure[key] = document.version + 1
