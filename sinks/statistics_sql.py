@@ -16,7 +16,7 @@ from typing import Any
 
 from analysis.unit_statistics import Multiple, StatisticsRequest
 from sinks.statistics_branches import Branches, Parameters, place_of
-from sinks.unit_columns import Columns, Sum, Value
+from sinks.unit_columns import Columns, Sum, Value, columns_of
 
 MULTIPLE = -1
 """The variation of units that saw several, where those are left out."""
@@ -106,6 +106,11 @@ def unknown_variations(request: StatisticsRequest) -> Query:
     )
 
 
+def units(request: StatisticsRequest, given: Parameters) -> str:
+    """The units of the period: variation (its place), segment, unit_hash and since."""
+    return _values(request, columns_of({}), Known(), given)
+
+
 def _values(
     request: StatisticsRequest,
     columns: Columns,
@@ -128,6 +133,7 @@ def _values(
         f"toInt16({variation}) AS variation",
         f"{_SEGMENT if request.by is not None else chr(39) * 2} AS segment",
         f"{counted} AS counted",
+        "unit_hash",
         "since",
         "exposures",
         *(f"{_value(one, i, columns, known)} AS v{i}" for i, one in enumerate(columns.values)),

@@ -1,7 +1,8 @@
 """Reads from ClickHouse what a report's numbers follow from.
 
 One query adds up all that is made of sums, so that it is of one moment. Where values have fractions
-or are capped at a percentile, a query for those numbers comes before it.
+or are capped at a percentile, a query for those numbers comes before it; quantiles ask by
+themselves.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from sinks.statistics_sql import (
     unknown_variations,
 )
 from sinks.unit_columns import columns_of
+from sinks.unit_quantiles import with_quantiles
 
 __all__ = [
     "QueryLimitError",
@@ -44,6 +46,8 @@ class StatisticsLimits(NamedTuple):
     memory_bytes: int = 2_000_000_000
     threads: int = 0
     """0 leaves it to the engine."""
+    exact_values: int = 2_000_000
+    """Of a quantile metric; more are counted by bucket."""
 
 
 DEFAULT_LIMITS = StatisticsLimits()
@@ -83,7 +87,7 @@ class UnitStatisticsReader:
             found = replace(
                 found, unknown_variations={str(key): int(units) for key, units in unknown}
             )
-        return found
+        return await with_quantiles(self._rows, found, self._limits.exact_values)
 
     async def close(self) -> None:
         if self._client is not None:

@@ -236,6 +236,9 @@ class Truth:
             cap = sorted(everyone)[min(rank, len(everyone) - 1)]
         return [min(cap, self._value(metric, source, unit, variation, past)) for unit in units]
 
+    def values(self, metric: Metric, source: Source, unit: str, variation: str) -> list[float]:
+        return list(self._values(metric, source, unit, variation, past=False))
+
     def _value(
         self, metric: Metric, source: Source, unit: str, variation: str, past: bool
     ) -> float:

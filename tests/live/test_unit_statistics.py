@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Mapping
 from datetime import timedelta
 from typing import Any
@@ -11,7 +12,16 @@ import pytest
 import pytest_asyncio
 
 from analysis.metric_catalogue import BUILT_IN, Cap, InviteSource, Metric, Source
-from analysis.unit_statistics import ArmStatistics, Multiple, StatisticsRequest
+from analysis.moments import JointMoments
+from analysis.quantiles import Ranks, clustered_shares, exact_ranks, ranks_of_shares
+from analysis.unit_statistics import (
+    ArmStatistics,
+    Multiple,
+    QuantileMethod,
+    QuantileStatistics,
+    StatisticsRequest,
+)
+from analysis.verdict import Interval, NoVerdict, NoVerdictReason
 from sinks.migrate import migrate
 from sinks.settings import ClickHouseSettings
 from sinks.unit_statistics import (
@@ -141,6 +151,90 @@ async def test_statistics_name_the_cap_that_a_percentile_came_to(
         for value in truth.columns(METRICS["revenue"], truth.arm(key), key)[0]
     ]
     assert found.caps["revenue_cut"] == pytest.approx(sorted(plain)[int(0.9 * len(plain))])
+
+
+QUANTILES: Mapping[str, Metric] = {
+    "turn_ms_p90": Metric(kind="quantile", source=TURN, q=0.9),
+    "turn_ms_p90_day": Metric(kind="quantile", source=TURN, q=0.9, conversion_window_hours=24),
+    "level_median": Metric(kind="quantile", source=Source(outcome="level"), q=0.5),
+    "revenue_p75": Metric(kind="quantile", source=REVENUE, q=0.75),
+}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        pytest.param({"by": "locale"}, id="by locale"),
+        pytest.param({"multiple": Multiple.BOTH}, id="kept in both"),
+        pytest.param({"multiple": Multiple.FIRST, "since": START + timedelta(days=4)}, id="first"),
+    ],
+)
+async def test_quantiles_are_those_of_all_values(
+    reader: UnitStatisticsReader, events: Events, fields: dict[str, Any]
+) -> None:
+    asked = StatisticsRequest(EXPERIMENT, VARIATIONS[:2], QUANTILES, **fields)
+    found, truth = await reader.of(asked), Truth(events, asked)
+    for variation in asked.variations:
+        everyone = truth.arm(variation)
+        check_quantiles(found.arms[variation], truth, variation, everyone)
+        for segment, arms in found.segments.items():
+            units = [unit for unit in everyone if truth.segment(unit) == segment]
+            check_quantiles(arms[variation], truth, variation, units)
+
+
+def check_quantiles(arm: ArmStatistics, truth: Truth, variation: str, units: list[str]) -> None:
+    for key, metric in QUANTILES.items():
+        assert metric.source
+        assert metric.q
+        seen = arm.metrics[key].quantile
+        by_unit = [truth.values(metric, metric.source, unit, variation) for unit in units]
+        values = sorted(value for of_unit in by_unit for value in of_unit)
+        at = values[math.ceil(metric.q * len(values)) - 1]
+        if max(map(len, by_unit)) == 1:
+            ranks = exact_ranks(len(values), metric.q)
+            assert isinstance(ranks, Ranks)
+            bounds, method = (ranks.low, ranks.high), QuantileMethod.ORDER_STATISTICS
+        else:
+            below = [sum(value <= at for value in of_unit) for of_unit in by_unit]
+            shares = clustered_shares(JointMoments.of(below, list(map(len, by_unit))), metric.q)
+            if isinstance(shares, NoVerdict):
+                assert seen == shares
+                continue
+            bounds, method = ranks_of_shares(shares, len(values)), QuantileMethod.CLUSTERED
+        assert isinstance(seen, QuantileStatistics), key
+        assert (seen.values, seen.value, seen.method) == (len(values), at, method)
+        assert seen.ends == Interval(values[bounds[0] - 1], values[bounds[1] - 1])
+
+
+async def test_quantiles_of_many_values_are_within_the_width_of_a_bucket(
+    settings: ClickHouseSettings, reader: UnitStatisticsReader
+) -> None:
+    # All of `level` is in one bucket, so nothing can be told of it then.
+    wide = {key: one for key, one in QUANTILES.items() if key != "level_median"}
+    asked = StatisticsRequest(EXPERIMENT, VARIATIONS[:2], wide)
+    exact = await reader.of(asked)
+    counting = UnitStatisticsReader(settings, StatisticsLimits(exact_values=100))
+    try:
+        counted = await counting.of(asked)
+    finally:
+        await counting.close()
+    for key in wide:
+        for variation in asked.variations:
+            near = counted.arms[variation].metrics[key].quantile
+            true = exact.arms[variation].metrics[key].quantile
+            assert isinstance(near, QuantileStatistics)
+            assert isinstance(true, QuantileStatistics)
+            assert near.method is QuantileMethod.CLUSTERED_HISTOGRAM
+            assert near.value == pytest.approx(true.value, rel=0.01)
+            assert near.ends.low <= near.value <= near.ends.high
+
+
+async def test_quantiles_of_what_is_always_one_are_tied(reader: UnitStatisticsReader) -> None:
+    ones = {"exposures": Metric(kind="quantile", source=Source(exposures=True), q=0.5)}
+    found = await reader.of(StatisticsRequest(EXPERIMENT, VARIATIONS[:2], ones))
+    tied = found.arms["warm"].metrics["exposures"].quantile
+    assert isinstance(tied, NoVerdict)
+    assert tied.reason is NoVerdictReason.VALUE_TIED
 
 
 async def test_statistics_have_all_variations_and_no_units_when_nobody_came(

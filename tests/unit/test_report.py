@@ -23,10 +23,12 @@ from analysis.report_metrics import select
 from analysis.unit_statistics import (
     ArmStatistics,
     MetricStatistics,
+    QuantileMethod,
+    QuantileStatistics,
     StatisticsRequest,
     UnitStatistics,
 )
-from analysis.verdict import NoVerdict, NoVerdictReason
+from analysis.verdict import Interval, NoVerdict, NoVerdictReason
 
 NOW = datetime(2026, 5, 20, tzinfo=UTC)
 FRESH = FreshnessAnswer(watermark=NOW, applied_at=NOW, lag_seconds=0.5)
@@ -326,6 +328,33 @@ def test_report_tells_days_to_go_by_the_rate_of_arrivals() -> None:
     assert compared.power
     assert compared.power.days_to_go is None
     assert compared.no_verdicts["days_to_go"].reason == "no_arrivals"
+
+
+def test_report_shows_what_a_quantile_came_from() -> None:
+    def arm(value: float) -> ArmStatistics:
+        ends = Interval(value - 5, value + 5)
+        seen = QuantileStatistics(value, 9_000, ends, 0.95, QuantileMethod.CLUSTERED)
+        moments = JointMoments(900, (), ())
+        return ArmStatistics(900, 900, {"p90": MetricStatistics(moments, seen)})
+
+    p90 = Metric(kind="quantile", source=Source(turn="turn_ms"), q=0.9, direction="down")
+    known = UnitStatistics(
+        StatisticsRequest("npc_tone", ("control", "warm"), {"p90": p90}),
+        {"control": arm(800), "warm": arm(790)},
+        first_exposure=NOW - timedelta(days=10),
+    )
+    what = definition(primary=["p90"])
+    subject = Subject(what, 3, "running", NOW, FRESH, Health())
+    one = metric(report_of(subject, select(what, {"p90": p90}), known), "p90")
+    assert one.method == "welch_clustered_order_statistics"
+    assert one.arms[0].value == 800
+    assert one.arms[0].ci == (795, 805)
+    assert one.arms[0].sum is None
+    (compared,) = one.comparisons
+    assert compared.absolute
+    assert compared.absolute.effect == -10
+    assert compared.absolute.ci == pytest.approx((-17.07, -2.93), abs=0.02)
+    assert compared.no_verdicts["cuped"].reason == "no_covariate"
 
 
 def test_select_takes_all_measurements_of_turns_when_nothing_is_declared() -> None:
