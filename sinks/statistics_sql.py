@@ -21,8 +21,10 @@ from sinks.unit_columns import Columns, Sum, Value, columns_of
 MULTIPLE = -1
 """The variation of units that saw several, where those are left out."""
 
-_FIRST_VARIATION = "substring(first_key, 25, position(first_key, '\\0') - 25)"
-_SEGMENT = "substring(first_key, position(first_key, '\\0') + 1)"
+_VERSION = "reinterpretAsUInt32(reverse(substring(first_key, 9, 4)))"
+_VARIATION_ENDS = "position(first_key, '\\0', 13)"
+_FIRST_VARIATION = f"substring(first_key, 13, {_VARIATION_ENDS} - 13)"
+_ONLY_VARIATION = "indexOf(arrayMap(key -> cityHash64(key), {variations:Array(String)}), lowest)"
 _SAW_SEVERAL = "lowest != highest"
 
 
@@ -91,16 +93,15 @@ def sums(request: StatisticsRequest, columns: Columns, known: Known) -> Query:
 def unknown_variations(request: StatisticsRequest) -> Query:
     """Units that saw none of the request's variations, by the one they saw first."""
     given = Parameters(request)
-    first_key = Branches(request, given).first_key()
-    known = place_of("key")
     units = (
-        "SELECT min(first.ts) AS since, sum(n) AS exposures, "
-        f"min({first_key}) AS first_key, groupUniqArrayArray(variations) AS seen "
+        "SELECT min(first.ts) AS since, sum(n) AS exposures, min(first).3 AS variation, "
+        f"min({Branches(request, given).first_key()}) AS first_key, "
+        "groupUniqArrayArray(variations) AS seen "
         "FROM unit_exposures WHERE experiment = {experiment:String} GROUP BY sipHash128(unit)"
     )
     return Query(
-        f"SELECT {_FIRST_VARIATION} AS variation, count() FROM ({units}) "
-        f"WHERE {_in_period(request, given)} AND NOT arrayExists(key -> {known} > 0, seen) "
+        f"SELECT variation, count() FROM ({units}) WHERE {_in_period(request, given)} "
+        f"AND NOT arrayExists(key -> {place_of('key')} > 0, seen) "
         "GROUP BY variation ORDER BY variation",
         given.values,
     )
@@ -121,7 +122,7 @@ def _values(
 ) -> str:
     match request.multiple:
         case Multiple.EXCLUDE:
-            variation = f"if({_SAW_SEVERAL}, {MULTIPLE}, toInt16(lowest))"
+            variation = f"if({_SAW_SEVERAL}, {MULTIPLE}, toInt16({_ONLY_VARIATION}))"
             counted = _SAW_SEVERAL
         case Multiple.FIRST:
             variation, counted = f"toInt16({place_of(_FIRST_VARIATION)})", _SAW_SEVERAL
@@ -131,7 +132,7 @@ def _values(
             counted = f"{_SAW_SEVERAL} AND place = {place_of(_FIRST_VARIATION)}"
     shown = [
         f"toInt16({variation}) AS variation",
-        f"{_SEGMENT if request.by is not None else chr(39) * 2} AS segment",
+        f"{_segment(request)} AS segment",
         f"{counted} AS counted",
         "unit_hash",
         "since",
@@ -139,11 +140,12 @@ def _values(
         *(f"{_value(one, i, columns, known)} AS v{i}" for i, one in enumerate(columns.values)),
     ]
     branches = Branches(request, given, sampled=sampled)
+    key = ", min(first_key) AS first_key" if branches.has_first_key else ""
     raws = "".join(f", sum(r{index}) AS r{index}" for index in range(len(columns.raws)))
     units = (
         f"SELECT {branches.keys}, min(since) AS since, min(lowest) AS lowest, "
-        "max(highest) AS highest, sum(exposures) AS exposures, min(first_key) AS first_key"
-        f"{raws} FROM ({branches.of(columns.raws)}) GROUP BY {branches.keys}"
+        f"max(highest) AS highest, sum(exposures) AS exposures{key}{raws} "
+        f"FROM ({branches.of(columns.raws)}) GROUP BY {branches.keys}"
     )
     return f"SELECT {', '.join(shown)} FROM ({units}) WHERE {_in_period(request, given)}"
 
@@ -156,9 +158,16 @@ def _in_period(request: StatisticsRequest, given: Parameters) -> str:
     if request.until is not None:
         conditions.append(f"since < {given.moment(request.until)}")
     if request.versions is not None:
-        low, high = (f"'{version:08X}'" for version in request.versions)
-        conditions.append(f"substring(first_key, 17, 8) BETWEEN {low} AND {high}")
+        low, high = (int(version) for version in request.versions)
+        conditions.append(f"{_VERSION} BETWEEN {low} AND {high}")
     return " AND ".join(conditions)
+
+
+def _segment(request: StatisticsRequest) -> str:
+    if request.by is None:
+        return "''"
+    starts = "13" if request.multiple is Multiple.EXCLUDE else f"{_VARIATION_ENDS} + 1"
+    return f"substring(first_key, {starts})"
 
 
 def _value(value: Value, index: int, columns: Columns, known: Known) -> str:
