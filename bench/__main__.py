@@ -14,6 +14,7 @@ BENCHES = {
     "http_assign": "bench.http_assign",
     "engine": "bench.engine.run",
     "freshness": "bench.freshness",
+    "reports": "bench.reports",
     "assignment_requests": "bench.assignment_requests",
     "assignment": "bench.assignment",
 }

@@ -179,8 +179,9 @@ class Branches:
             f"WHERE {_OF_EXPERIMENT}{self._only('unit')} GROUP BY unit_hash"
         )
         return (
-            f"SELECT cohort.unit_hash AS unit_hash{place}, {self._neutral}{raws} FROM {events} AS event "
-            f"INNER JOIN ({units}) AS cohort ON sipHash128(event.unit) = cohort.unit_hash"
+            f"SELECT cohort.unit_hash AS unit_hash{place}, {self._neutral}{raws} "
+            f"FROM {events} AS event INNER JOIN ({units}) AS cohort "
+            "ON sipHash128(event.unit) = cohort.unit_hash"
         )
 
     def _place(self, variation: str) -> str:
