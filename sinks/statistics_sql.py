@@ -21,9 +21,13 @@ from sinks.unit_columns import Columns, Sum, Value, columns_of
 MULTIPLE = -1
 """The variation of units that saw several, where those are left out."""
 
-_VERSION = "reinterpretAsUInt32(reverse(substring(first_key, 9, 4)))"
-_VARIATION_ENDS = "position(first_key, '\\0', 13)"
-_FIRST_VARIATION = f"substring(first_key, 13, {_VARIATION_ENDS} - 13)"
+_FIRST_VERSION = "reinterpretAsUInt32(reverse(unhex(substring(first_key, 17, 8))))"
+_FIRST_VARIATION = "substring(first_key, 25, position(first_key, '\\0') - 25)"
+_SEGMENT = "substring(first_key, position(first_key, '\\0') + 1)"
+"""Of the text that `Branches.first_key` makes."""
+_PACKED_VERSION = "reinterpretAsUInt32(reverse(substring(first_key, 9, 4)))"
+_PACKED_SEGMENT = "substring(first_key, 13)"
+"""Of `Branches.packed_key`."""
 _ONLY_VARIATION = "indexOf(arrayMap(key -> cityHash64(key), {variations:Array(String)}), lowest)"
 _SAW_SEVERAL = "lowest != highest"
 
@@ -95,9 +99,9 @@ def unknown_variations(request: StatisticsRequest) -> Query:
     given = Parameters(request)
     units = (
         "SELECT min(first.ts) AS since, sum(n) AS exposures, min(first).3 AS variation, "
-        f"min({Branches(request, given).first_key()}) AS first_key, "
+        f"min({Branches(request, given).key()}) AS first_key, "
         "groupUniqArrayArray(variations) AS seen "
-        "FROM unit_exposures WHERE experiment = {experiment:String} GROUP BY sipHash128(unit)"
+        "FROM unit_exposures WHERE experiment = {experiment:String} GROUP BY cityHash64(unit)"
     )
     return Query(
         f"SELECT variation, count() FROM ({units}) WHERE {_in_period(request, given)} "
@@ -159,15 +163,16 @@ def _in_period(request: StatisticsRequest, given: Parameters) -> str:
         conditions.append(f"since < {given.moment(request.until)}")
     if request.versions is not None:
         low, high = (int(version) for version in request.versions)
-        conditions.append(f"{_VERSION} BETWEEN {low} AND {high}")
+        is_packed = request.multiple is Multiple.EXCLUDE
+        version = _PACKED_VERSION if is_packed else _FIRST_VERSION
+        conditions.append(f"{version} BETWEEN {low} AND {high}")
     return " AND ".join(conditions)
 
 
 def _segment(request: StatisticsRequest) -> str:
     if request.by is None:
         return "''"
-    starts = "13" if request.multiple is Multiple.EXCLUDE else f"{_VARIATION_ENDS} + 1"
-    return f"substring(first_key, {starts})"
+    return _PACKED_SEGMENT if request.multiple is Multiple.EXCLUDE else _SEGMENT
 
 
 def _value(value: Value, index: int, columns: Columns, known: Known) -> str:

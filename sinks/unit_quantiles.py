@@ -262,7 +262,7 @@ def _values(request: StatisticsRequest, metric: Metric, given: Parameters) -> st
         "SELECT cohort.variation AS variation, cohort.segment AS segment, "
         f"cohort.unit_hash AS unit_hash, event.x AS x FROM ({events}) AS event INNER JOIN "
         f"(SELECT * FROM ({units(request, given)}) WHERE variation > 0) AS cohort "
-        f"ON sipHash128(event.unit) = cohort.unit_hash WHERE {within} {same}"
+        f"ON cityHash64(event.unit) = cohort.unit_hash WHERE {within} {same}"
     )
 
 
