@@ -31,7 +31,8 @@ from sinks.unit_statistics import (
     UnitStatisticsReader,
 )
 from tests.live.clickhouse_fixture import ClickHouse
-from tests.live.measured_units import EXPERIMENT, START, Events, Truth, centred, made_up, store
+from tests.live.measured_units import EXPERIMENT, START, Events, made_up, store
+from tests.live.unit_truth import Truth, centred
 
 REVENUE = Source(outcome="revenue")
 TURN = Source(turn="turn_ms")
