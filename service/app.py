@@ -89,7 +89,7 @@ def create_app(
     clickhouse = ClickHouseProbe(settings.clickhouse)
     ingestion = Ingestion(IngestionFigures(settings.clickhouse), LogEnds(settings.kafka))
     changes = DefinitionChanges(assigning.log, assigning.live, audit)
-    reporting = Reporting(settings, changes, assigning.phases, metrics)
+    reporting = Reporting(settings, changes, assigning.phases, ingestion, metrics)
     watched = WatchedUnits(settings.clickhouse)
     webhooks = Webhooks(settings.webhook, metrics)
     kill_switch = KillSwitch(assigning.log, assigning.live, watched, audit, webhooks, metrics)

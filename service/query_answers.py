@@ -15,6 +15,8 @@ from service.metrics import ServiceMetrics
 from service.problems import Kind, Problem
 from sinks.clickhouse import ClickHouseRefused, ClickHouseUnavailable
 from sinks.limited_queries import QueryLimitError
+from sinks.unit_statistics import QueryLimitError as ReportLimitError
+from sinks.unit_statistics import TooManySegmentsError
 
 QUERIED = (401, 403, 422, 429, 503)
 _SETTING_OF = {
@@ -45,15 +47,24 @@ def query_problems(metrics: ServiceMetrics) -> Iterator[None]:
     try:
         yield
     except QueryLimitError as error:
-        metrics.query_limits.labels(error.limit).inc()
-        raise Problem(
-            Kind.QUERY_LIMIT,
-            f"{error}, which {_SETTING_OF[error.limit]} allows; ask for a shorter span or for less",
-        ) from error
+        raise _limited(metrics, str(error), error.limit) from error
+    except ReportLimitError as error:
+        limit = "time" if error.limit == "seconds" else "memory"
+        raise _limited(metrics, str(error), limit) from error
+    except TooManySegmentsError as error:
+        raise Problem(Kind.INVALID_REQUEST, str(error)) from error
     except (ClickHouseUnavailable, ClickHouseRefused) as error:
         raise Problem(
             Kind.CLICKHOUSE_UNAVAILABLE, str(error), headers={"Retry-After": "2"}
         ) from error
+
+
+def _limited(metrics: ServiceMetrics, said: str, limit: str) -> Problem:
+    metrics.query_limits.labels(limit).inc()
+    return Problem(
+        Kind.QUERY_LIMIT,
+        f"{said}; ask for a shorter span or for less. {_SETTING_OF[limit]} is the limit",
+    )
 
 
 class Span(NamedTuple):

@@ -77,8 +77,12 @@ def report_routes(access: Access, reports: Reports) -> APIRouter:
             ),
         ] = Multiple.EXCLUDE,
         family: Annotated[
-            Family, Query(description="Which tests are corrected for each other.")
-        ] = Family.ALL,
+            Family | None,
+            Query(
+                description="Which tests are corrected for each other; all metrics and variations, "
+                "each segment by itself, when absent."
+            ),
+        ] = None,
         correction: Annotated[Correction, Query(description="How.")] = Correction.HOLM,
         level: Level = 0.95,
         form: AsFormat = "json",

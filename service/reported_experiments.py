@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 from anabranch.definitions import Definition
@@ -68,9 +70,29 @@ class ReportedExperiments:
                 Kind.INVALID_REQUEST, f"this release cannot read the metric {key}: {error}"
             ) from error
 
-    def metrics(self, keys: Iterable[str]) -> Mapping[str, CataloguedMetric]:
-        """In their order, each once. Raises a Problem (422)."""
-        return {key: self.metric(key) for key in dict.fromkeys(keys)}
+    def catalogue(
+        self, definition: Definition, asked: Iterable[str]
+    ) -> Mapping[str, CataloguedMetric]:
+        """Of the definition's metrics those that there are, and all that are asked for.
+
+        Raises a Problem (422) for one that is asked for and not there.
+        """
+        found = {key: self.metric(key) for key in dict.fromkeys(asked)}
+        names = self._store.metric_names()
+        for key in metric_keys(definition):
+            if key in names and key not in found:
+                found[key] = self.metric(key)
+        return found
+
+    def versions(self, key: str) -> list[tuple[int, datetime, Definition]]:
+        """Of an experiment, those that are known and that this release can read."""
+        found = []
+        for document in self._store.history(key):
+            with contextlib.suppress(DefinitionError):
+                definition = read(Definition, content_of(document))
+                at = datetime.fromtimestamp(document.changed_at_ms / 1000, UTC)
+                found.append((document.version, at, definition))
+        return found
 
 
 def metric_keys(definition: Definition) -> tuple[str, ...]:

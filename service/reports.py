@@ -24,7 +24,6 @@ from service.reported_experiments import (
     Reported,
     ReportedExperiments,
     check_segments,
-    metric_keys,
 )
 from sinks.limited_queries import LimitedQueries
 from sinks.stored_reports import StoredReport, StoredReports
@@ -40,9 +39,10 @@ class ReportQuestion:
     until: datetime | None = None
     by: str | None = None
     metrics: tuple[str, ...] | None = None
-    """None for those of the definition."""
+    """To show; None for those of the definition. The decision takes its own in any case."""
     multiple: Multiple = Multiple.EXCLUDE
-    family: Family = Family.ALL
+    family: Family | None = None
+    """None: all metrics and variations, each segment by itself."""
     correction: Correction = Correction.HOLM
     level: float = 0.95
 
@@ -52,7 +52,7 @@ class Making(Protocol):
         self,
         asked: ReportQuestion,
         experiment: Reported,
-        metrics: Mapping[str, CataloguedMetric],
+        catalogue: Mapping[str, CataloguedMetric],
         offsets: Offsets,
     ) -> Report:
         """Without its id."""
@@ -79,16 +79,15 @@ class Reports:
         experiment = self._experiments.find(asked.experiment)
         check_segments(experiment.definition, asked.by)
         _check_period(asked)
-        keys = asked.metrics or metric_keys(experiment.definition)
-        metrics = self._experiments.metrics(keys)
+        catalogue = self._experiments.catalogue(experiment.definition, asked.metrics or ())
 
         async def make(offsets: Offsets) -> bytes:
-            made = await self._maker.make(asked, experiment, metrics, offsets)
+            made = await self._maker.make(asked, experiment, catalogue, offsets)
             report = identified(made)
             await self._stored.add(report)
             return report.body
 
-        versions = tuple(metric.version for metric in metrics.values())
+        versions = tuple((key, metric.version) for key, metric in catalogue.items())
         return await self._cache.get((asked, experiment.version, experiment.status, versions), make)
 
     async def find(self, report_id: str) -> StoredReport:

@@ -1,0 +1,112 @@
+"""Makes a report: asks for the units, the health of the data and its freshness, all at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+
+from analysis.health_arrivals import Shares, expected_shares
+from analysis.health_summary import Observed, data_health
+from analysis.report import ReportOptions, Subject, report_of
+from analysis.report_document import (
+    AppliedOffset,
+    FreshnessAnswer,
+    OriginAnswer,
+    Report,
+)
+from analysis.report_metrics import select
+from analysis.unit_statistics import BY_LOCALE, StatisticsRequest
+from service.query_cache import Offsets
+from service.reported_experiments import CataloguedMetric, Reported, ReportedExperiments
+from service.reports import ReportQuestion
+from service.stats import FreshnessReport, Ingestion, freshness_of
+from sinks.report_health import HealthQuestion, ReportHealth
+from sinks.unit_statistics import UnitStatisticsReader
+
+CODE_VERSION = version("anabranch")
+
+
+class ReportMaker:
+    def __init__(
+        self,
+        experiments: ReportedExperiments,
+        units: UnitStatisticsReader,
+        health: ReportHealth,
+        ingestion: Ingestion,
+    ) -> None:
+        self._experiments = experiments
+        self._units = units
+        self._health = health
+        self._ingestion = ingestion
+
+    async def make(
+        self,
+        asked: ReportQuestion,
+        experiment: Reported,
+        catalogue: Mapping[str, CataloguedMetric],
+        offsets: Offsets,
+    ) -> Report:
+        definition, key = experiment.definition, asked.experiment
+        metrics = {name: one.metric for name, one in catalogue.items()}
+        selected = select(definition, metrics, asked.metrics or ())
+        request = StatisticsRequest(
+            experiment=key,
+            variations=tuple(variation.key for variation in definition.variations),
+            metrics={one.key: one.metric for one in selected.metrics},
+            since=asked.since,
+            until=asked.until,
+            multiple=asked.multiple,
+            by=asked.by,
+            level=asked.level,
+        )
+        now = datetime.now(UTC)
+        health = HealthQuestion(
+            *(key, request.metrics, now.date(), asked.since, asked.until, asked.by or BY_LOCALE)
+        )
+        statistics, observed, seen = await asyncio.gather(
+            self._units.of(request), self._health.of(health), self._ingestion.look()
+        )
+        fresh = freshness_of(seen)
+        subject = Subject(
+            definition,
+            experiment.version,
+            experiment.status.value,
+            now,
+            _freshness(fresh, observed),
+            data_health(observed, self._shares(key), request.variations[0], fresh.lag_seconds),
+        )
+        options = ReportOptions(
+            level=asked.level,
+            family=asked.family,
+            correction=asked.correction,
+            shown=frozenset(asked.metrics or ()),
+        )
+        report = report_of(subject, selected, statistics, options)
+        return report.model_copy(update={"origin": _origin(experiment, offsets)})
+
+    def _shares(self, key: str) -> Mapping[int, Shares]:
+        """That units of each version should have, by that version's weights."""
+        return {
+            number: expected_shares(definition, at)
+            for number, at, definition in self._experiments.versions(key)
+        }
+
+
+def _freshness(fresh: FreshnessReport, observed: Observed) -> FreshnessAnswer:
+    return FreshnessAnswer(
+        watermark=fresh.watermark,
+        applied_at=fresh.applied_at,
+        lag_seconds=fresh.lag_seconds,
+        late_events=observed.late,
+        dead_letters=observed.dead.of_experiment + observed.dead.unreadable,
+    )
+
+
+def _origin(experiment: Reported, offsets: Offsets) -> OriginAnswer:
+    return OriginAnswer(
+        definition_version=experiment.version,
+        code_version=CODE_VERSION,
+        offsets=tuple(AppliedOffset(**one._asdict()) for one in offsets),
+    )
