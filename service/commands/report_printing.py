@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from rich.console import Console
 from rich.padding import Padding
@@ -15,6 +15,14 @@ from service.commands.intervals import bar, figure, percent, probability, scale
 
 Answer = Mapping[str, Any]
 
+
+class Column(NamedTuple):
+    name: str
+    needs_width: int
+    """Of the terminal, to be shown."""
+    justify: Literal["left", "right"] = "right"
+
+
 _ACTIONS = {
     "ship": ("SHIP", "bold green"),
     "roll_back": ("ROLL BACK", "bold red"),
@@ -22,6 +30,11 @@ _ACTIONS = {
     "no_decision": ("NO DECISION", "bold red"),
 }
 _VERDICTS = {"ok": ("ok", "green"), "warning": ("warning", "yellow"), "bad": ("bad", "bold red")}
+_STATUSES = {
+    "holds": ("it is within", "green"),
+    "open": ("not sure yet", "dim"),
+    "breached": ("BREACHED", "bold red"),
+}
 _BETTER = {"up": "higher is better", "down": "lower is better", None: "neither way is better"}
 
 
@@ -52,7 +65,7 @@ def _print_head(out: Console, report: Answer) -> None:
     if since is None:
         out.print(line("no unit has been exposed yet"))
     else:
-        text = f"{period['days']:.1f} days, since {_time(since)}"
+        text = f"{_duration(period['days'])}, since {_time(since)}"
         if freshness["watermark"] is not None:
             text += f"; all that happened up to {_time(freshness['watermark'])} is in it"
         out.print(line(text))
@@ -63,7 +76,7 @@ def _print_decision(out: Console, decision: Answer) -> None:
     out.print()
     out.print(line(f"{said} {decision['variation'] or ''}".strip(), style))
     for reason in decision["reasons"]:
-        out.print(Padding(line(reason), (0, 0, 0, 2)))
+        out.print(Padding(line(reason), (0, 0, 0, 2), expand=False))
 
 
 def _print_health(out: Console, health: Answer) -> None:
@@ -77,7 +90,7 @@ def _print_health(out: Console, health: Answer) -> None:
         text = Text.assemble((f"{said}: ", style), line(finding["sentence"]))
         if finding["what_to_do"]:
             text = Text.assemble(text, " ", line(finding["what_to_do"], "dim"))
-        out.print(Padding(text, (0, 0, 0, 2)))
+        out.print(Padding(text, (0, 0, 0, 2), expand=False))
 
 
 def _print_variations(out: Console, variations: Sequence[Answer]) -> None:
@@ -95,32 +108,42 @@ def _print_metric(out: Console, metric: Answer, level: float) -> None:
     out.print()
     head = f", {metric['role']}, {metric['kind']}, {_BETTER[metric['direction']]}"
     out.print(Text.assemble(line(metric["metric"], "bold"), line(head, "dim")))
-    out.print(_arms(metric, level))
-    for sentence in _why_not(metric):
-        out.print(Padding(line(sentence, "yellow"), (0, 0, 0, 2)))
+    out.print(_arms(metric, level, out.width))
+    for sentence, style in [*_guardrails(metric), *_why_not(metric)]:
+        out.print(Padding(line(sentence, style), (0, 0, 0, 2), expand=False))
 
 
-def _arms(metric: Answer, level: float) -> Table:
+def _arms(metric: Answer, level: float, width: int) -> Table:
+    """What a narrow terminal has no room for is left out; --json has all of it."""
     compared = {one["variation"]: one for one in metric["comparisons"]}
     known = [one["absolute"] for one in metric["comparisons"] if one["absolute"] is not None]
     ends = scale([*(one["ci"] for one in known), *([one["effect"]] * 2 for one in known)])
-    shown = table(
-        *("variation", "units", "value", "effect", "relative", f"{level:.0%} interval", ""),
-        *("p", "p at any look", "chance to beat"),
-    )
-    for place, column in enumerate(shown.columns):
-        column.justify = "left" if place in (0, 6) else "right"
-        column.no_wrap = True
+    columns = [
+        Column("variation", 0, "left"),
+        Column("units", 0),
+        Column("value", 0),
+        Column("effect", 0),
+        Column("relative", 0),
+        Column(f"{level:.0%} interval", 0),
+        Column("", 130, "left"),
+        Column("p, corrected", 0),
+        Column("p at any look", 90),
+        Column("chance to beat", 104),
+    ]
+    fitting = [place for place, column in enumerate(columns) if width >= column.needs_width]
+    shown = table(*(columns[place].name for place in fitting))
+    for place, made in zip(fitting, shown.columns, strict=True):
+        made.justify = columns[place].justify
+        made.no_wrap = True
     for arm in metric["arms"]:
+        units, value = f"{arm['units']:,}", figure(arm["value"])
+        cells: list[Text | str] = [line(arm["variation"]), units, value]
         comparison = compared.get(arm["variation"])
-        cells: list[Text | str] = [
-            line(arm["variation"]),
-            f"{arm['units']:,}",
-            figure(arm["value"]),
-        ]
-        if comparison is not None:
+        if comparison is None:
+            cells += [""] * 7
+        else:
             cells += _compared(comparison, metric["direction"], ends)
-        shown.add_row(*cells)
+        shown.add_row(*(cells[place] for place in fitting))
     return shown
 
 
@@ -134,7 +157,7 @@ def _compared(
     low, high = absolute["ci"]
     style = _style(low, high, direction)
     p_value = comparison["adjusted_p_value"]
-    if p_value is None:
+    if p_value is None:  # of a guardrail, which is in no family
         p_value = comparison["p_value"]
     at_any_look = None if sequential is None else sequential["p_value"]
     chance = None if bayesian is None else bayesian["chance_to_beat_baseline"]
@@ -149,6 +172,20 @@ def _compared(
     ]
 
 
+def _guardrails(metric: Answer) -> list[tuple[str, str]]:
+    found = []
+    for comparison in metric["comparisons"]:
+        guardrail = comparison["guardrail"]
+        if guardrail is None:
+            continue
+        bound = guardrail["any_time"] or guardrail["at_horizon"]
+        said, style = _STATUSES[bound["status"]]
+        article = "an" if guardrail["harm"] == "increase" else "a"
+        allowed = f"{article} {guardrail['harm']} of {guardrail['limit'] * 100:g}%"
+        found.append((f"{comparison['variation']}: {allowed} at most: {said}", style))
+    return found
+
+
 def _style(low: float | None, high: float | None, direction: str | None) -> str:
     """Green for better, red for worse, plain where zero is in the interval."""
     rises, falls = low is not None and low > 0, high is not None and high < 0
@@ -159,15 +196,22 @@ def _style(low: float | None, high: float | None, direction: str | None) -> str:
     return "green" if rises == (direction == "up") else "red"
 
 
-def _why_not(metric: Answer) -> list[str]:
-    """Sentences for what is missing, each once."""
+def _why_not(metric: Answer) -> list[tuple[str, str]]:
+    """Sentences for what is missing."""
     if metric["no_verdict"] is not None:
-        return [metric["no_verdict"]["sentence"]]
-    found: dict[str, None] = {}
-    for comparison in metric["comparisons"]:
-        if comparison["no_verdict"] is not None:
-            found[f"{comparison['variation']}: {comparison['no_verdict']['sentence']}"] = None
-    return list(found)
+        return [(metric["no_verdict"]["sentence"], "yellow")]
+    return [
+        (f"{comparison['variation']}: {comparison['no_verdict']['sentence']}", "yellow")
+        for comparison in metric["comparisons"]
+        if comparison["no_verdict"] is not None
+    ]
+
+
+def _duration(days: float) -> str:
+    for size, unit in ((1.0, "days"), (1 / 24, "hours"), (1 / 1440, "minutes")):
+        if days >= 2 * size:
+            return f"{days / size:.1f} {unit}"
+    return f"{days * 86_400:.0f} seconds"
 
 
 def _time(moment: str) -> str:
