@@ -33,16 +33,18 @@ class QueryCache:
         settings: ReportSettings,
         metrics: ServiceMetrics,
         tag_of: Callable[[bytes], str] = etag_of,
+        also: Callable[[], Awaitable[Hashable]] | None = None,
     ) -> None:
+        """`also` gives whatever else an answer depends on, beside the events."""
         self._route = route
         self._tag_of = tag_of
         self._metrics = metrics
 
-        async def look() -> Offsets:
-            return await applied_offsets(queries, topics)
+        async def look() -> tuple[Offsets, Hashable]:
+            return await applied_offsets(queries, topics), await also() if also else None
 
-        self._cache: AnswerCache[Offsets, KeptAnswer] = AnswerCache(
-            *(look, lambda offsets: offsets, lambda answer: len(answer.body)),
+        self._cache: AnswerCache[tuple[Offsets, Hashable], KeptAnswer] = AnswerCache(
+            *(look, lambda seen: seen, lambda answer: len(answer.body)),
             kept_seconds=settings.kept_seconds,
             most_bytes=settings.cache_mb * 1_000_000,
         )
@@ -50,9 +52,9 @@ class QueryCache:
     async def get(self, key: Hashable, make: Callable[[Offsets], Awaitable[bytes]]) -> KeptAnswer:
         """Raises a Problem (503)."""
 
-        async def timed(offsets: Offsets) -> KeptAnswer:
+        async def timed(seen: tuple[Offsets, Hashable]) -> KeptAnswer:
             begun = perf_counter()
-            body = await make(offsets)
+            body = await make(seen[0])
             self._metrics.report_seconds.labels(self._route).observe(perf_counter() - begun)
             return KeptAnswer(body, self._tag_of(body))
 

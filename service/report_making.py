@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 
+from analysis.health import freshness
 from analysis.health_arrivals import Shares, expected_shares
 from analysis.health_summary import Observed, data_health
 from analysis.report import ReportOptions, Subject, report_of
@@ -83,8 +84,16 @@ class ReportMaker:
             correction=asked.correction,
             shown=frozenset(asked.metrics or ()),
         )
-        report = report_of(subject, selected, statistics, options)
+        # In a thread: of many segments it takes long enough for other requests to notice.
+        report = await asyncio.to_thread(report_of, subject, selected, statistics, options)
         return report.model_copy(update={"origin": _origin(experiment, offsets)})
+
+    async def situation(self) -> Hashable:
+        """Whether events are held up, which changes no offset; and the hour, since a report says
+        how long the experiment has been running."""
+        seen = await self._ingestion.look()
+        lag = freshness(freshness_of(seen).lag_seconds)
+        return lag.verdict, int(seen.at.timestamp()) // 3_600
 
     def _shares(self, key: str) -> Mapping[int, Shares]:
         """That units of each version should have, by that version's weights."""

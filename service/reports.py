@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -57,6 +58,9 @@ class Making(Protocol):
     ) -> Report:
         """Without its id."""
 
+    async def situation(self) -> Hashable:
+        """What a report says of the time it was made at, in steps; it is made anew at each."""
+
 
 class Reports:
     def __init__(
@@ -72,7 +76,9 @@ class Reports:
         self._maker = maker
         self._stored = stored
         self._metrics = metrics
-        self._cache = QueryCache("report", TOPICS, queries, settings, metrics, tag_of=_tag)
+        self._cache = QueryCache(
+            *("report", TOPICS, queries, settings, metrics), tag_of=_tag, also=maker.situation
+        )
 
     async def get(self, asked: ReportQuestion) -> KeptAnswer:
         """Raises a Problem."""
@@ -83,7 +89,7 @@ class Reports:
 
         async def make(offsets: Offsets) -> bytes:
             made = await self._maker.make(asked, experiment, catalogue, offsets)
-            report = identified(made)
+            report = await asyncio.to_thread(identified, made)
             await self._stored.add(report)
             return report.body
 

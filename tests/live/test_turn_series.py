@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from service.turn_series import MOST_POINTS
 from sinks.turn_series import AMOUNTS, QUANTILES
 from tests.live.applied_events import EventApplier
 from tests.live.applied_events import events as events
+from tests.live.clickhouse_fixture import ClickHouse
+from tests.live.kafka_fixture import Broker
 from tests.live.service_fixture import Service
 
 HOUR_MS = 3_600_000
@@ -166,3 +169,25 @@ async def test_a_series_of_too_many_points_says_so(
 async def test_series_needs_the_permission_to_view(service: Service) -> None:
     async with service.client(Role.EMIT) as client:
         assert (await client.get("/v1/turns/series")).status_code == 403
+
+
+async def test_series_that_takes_too_long_says_which_limit_it_met(
+    kafka: Broker, clickhouse: ClickHouse, events: EventApplier, tmp_path: Path
+) -> None:
+    alone = Service(
+        tmp_path,
+        ANABRANCH_KAFKA__BOOTSTRAP=kafka.bootstrap,
+        ANABRANCH_CLICKHOUSE__URL=clickhouse.url,
+        ANABRANCH_CLICKHOUSE__PASSWORD=clickhouse.password,
+        ANABRANCH_REPORTS__QUERY_SECONDS="0.000001",
+    )
+    alone.start()
+    try:
+        async with alone.client(Role.VIEWER) as client:
+            answer = await client.get("/v1/turns/series")
+    finally:
+        alone.stop()
+    assert answer.status_code == 503
+    assert answer.json()["type"] == "/problems/query-limit"
+    assert "longer than 1e-06 s" in answer.json()["detail"]
+    assert "ANABRANCH_REPORTS__QUERY_SECONDS" in answer.json()["detail"]
