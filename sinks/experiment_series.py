@@ -109,16 +109,19 @@ class _Statement:
         )
 
     def _units(self) -> str:
-        segment = {None: "''", BY_LOCALE: "found.locale"}.get(
-            self._asked.by, "arrayFirst(pair -> pair.1 = {by:String}, found.attributes).2"
+        # The least of `first` would do, but costs several times as much.
+        earliest = "(first.ts, first.version, first.variation, first.locale)"
+        segment = {None: "''", BY_LOCALE: f"argMin(first.locale, {earliest})"}.get(
+            self._asked.by,
+            f"arrayFirst(pair -> pair.1 = {{by:String}}, argMin(first.attributes, {earliest})).2",
         )
         wanted = "length(seen) = 1 AND has({variations:Array(String)}, seen[1])"
         wanted += " AND since >= fromUnixTimestamp64Milli({begin:Int64})"
         if self._asked.until is not None:
             wanted += " AND since < fromUnixTimestamp64Milli({until:Int64})"
         return (
-            f"SELECT unit_hash, seen[1] AS variation, {segment} AS segment, found.ts AS since "
-            "FROM (SELECT sipHash128(unit) AS unit_hash, min(first) AS found, "
+            f"SELECT unit_hash, seen[1] AS variation, segment, since FROM (SELECT "
+            f"sipHash128(unit) AS unit_hash, min(first.ts) AS since, {segment} AS segment, "
             "groupUniqArrayArray(variations) AS seen FROM unit_exposures "
             f"WHERE experiment = {{experiment:String}} GROUP BY unit_hash) WHERE {wanted}"
         )
