@@ -1,0 +1,80 @@
+"""What steps add comes to the same as all units taken together at the end of each step."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from analysis.estimates import mean
+from analysis.moments import Moments
+from analysis.sequential import AlwaysValid, Tuning, compare_always
+from analysis.series import Added, Sums, joint, settling, wearing
+from analysis.verdict import NoVerdict, NoVerdictReason
+
+TUNING = Tuning.for_units(None)
+STEPS = 4
+
+
+def added(values: dict[str, list[list[int]]]) -> list[Added]:
+    """`values`: by variation and unit, what it did in each step; all units come in the first."""
+    rows = []
+    for variation, units in values.items():
+        for step in range(STEPS):
+            before = [sum(unit[:step]) for unit in units]
+            after = [sum(unit[: step + 1]) for unit in units]
+            own = [unit[step] for unit in units]
+            gained = Sums(
+                x=sum(after) - sum(before),
+                xx=sum(a * a for a in after) - sum(b * b for b in before),
+            )
+            alone = Sums(x=sum(own), xx=sum(one * one for one in own))
+            new = len(units) if step == 0 else 0
+            rows.append(Added("", variation, step, new, len(units), gained, alone))
+    return rows
+
+
+@pytest.mark.parametrize("large", [0, 10**12], ids=["small", "large values near each other"])
+def test_settling_equals_all_units_together_at_each_step(large: int) -> None:
+    random = np.random.default_rng(1)
+    values = {
+        name: [[large + int(random.poisson(high)) for _ in range(STEPS)] for _ in range(150)]
+        for name, high in (("control", 5), ("warm", 6))
+    }
+    found = settling(added(values), list(values), "mean", TUNING, 0.95)
+    for step in range(STEPS):
+        arms = []
+        for units in values.values():
+            totals = [sum(unit[: step + 1]) for unit in units]
+            about = mean(Moments.of([total - large * (step + 1) for total in totals]))
+            arms.append(about)
+        expected = compare_always(arms[0], arms[1], TUNING)
+        point = found["warm"][step]
+        assert isinstance(expected, AlwaysValid)
+        assert isinstance(point.sequential, AlwaysValid)
+        assert point.sequential.p_value == pytest.approx(
+            expected.p_value, rel=0.01 if large else 1e-9
+        )
+        assert point.units == 150
+    assert found["control"][0].sequential is None
+
+
+def test_wearing_takes_units_that_have_lived_through_the_day() -> None:
+    nothing = Sums()
+    rows = [
+        Added("", "a", 0, 5, 0, nothing, Sums(x=30, xx=200)),
+        Added("", "a", 1, 3, 0, nothing, Sums(x=6, xx=20)),
+        Added("", "a", 2, 2, 0, nothing, nothing),
+        Added("", "b", 1, 4, 0, nothing, nothing),
+    ]
+    found = wearing(rows, ["a", "b"], "mean", TUNING, 0.95)
+    # Three lived through one day and two through two; five have only just come.
+    assert [point.units for point in found["a"]] == [5, 2]
+    assert [point.own_value for point in found["a"]] == [6.0, 3.0]
+    assert [point.units for point in found["b"]] == [4, 0]
+    last = found["b"][1].sequential
+    assert isinstance(last, NoVerdict)
+    assert last.reason is NoVerdictReason.NO_UNITS
+
+
+def test_joint_says_nothing_of_what_overflowed() -> None:
+    assert joint(2, Sums(x=1.0, xx=float("inf"))) is None
