@@ -19,23 +19,29 @@ _AT_REST = (Status.STOPPED.value, Status.ARCHIVED.value)
 
 
 def watched_since(history: Sequence[Document]) -> int:
-    """The version with which the watch begins: the last start, or the last change of weights.
+    """The version with which the watch begins: the last start, or the last change of variations.
 
     Units that came before a stop were judged then. Units that came under other weights are not
-    comparable: what changes from day to day would look like an effect. `history` ends with the
+    comparable: what changes from day to day would look like an effect. Units that got other
+    parameters say nothing of the present ones, which may be the cure. `history` ends with the
     current version.
     """
     current = history[-1]
-    weights = _weights(current)
+    treatment = _treatment(current)
     same = takewhile(
-        lambda one: one.status in _LIVE and _weights(one) == weights, reversed(history)
+        lambda one: one.status in _LIVE and _treatment(one) == treatment, reversed(history)
     )
     return min((one.version for one in same), default=current.version)
 
 
-def _weights(document: Document) -> list[tuple[Any, Any]]:
-    variations = document.definition.get("variations") or ()
-    return [(one.get("key"), one.get("weight")) for one in variations]
+def _treatment(document: Document) -> list[Any]:
+    """Weights, and what units get. Names and descriptions change nothing for them."""
+    definition = document.definition
+    variations = [
+        {name: one.get(name) for name in ("key", "weight", "params", "parameter_set")}
+        for one in definition.get("variations") or ()
+    ]
+    return [variations, definition.get("params")]
 
 
 def stopped_by(history: Sequence[Document]) -> Document | None:

@@ -29,7 +29,8 @@ def parts(report: Mapping[str, Any], form: Format) -> Iterator[bytes]:
     if form == "arrow":
         return _arrow(report)
     if form == "parquet":
-        return iter([_parquet(report)])
+        # Made when it is asked for: that is in a thread, and not in the event loop.
+        return (_parquet(one) for one in (report,))
     raise ValueError(f"{form} is no table")
 
 

@@ -144,10 +144,10 @@ async def _found(
     at = {group: values.at_share(q) for group, values in distributions.items()}
     found: dict[Group, QuantileStatistics | NoVerdict] = {}
     for group, counted in (await _counted(ask, request, metric, at)).items():
-        # A value that came between the two queries may be in a group that was not there before.
-        if group in distributions:
-            place, segment = group
-            of = segments[segment] if segments else arms
+        place, segment = group
+        of = arms if request.by is None else segments.get(segment)
+        # What came between two of the queries may be in a group that was not there before.
+        if of is not None and group in distributions:
             arm_units = of[request.variations[place - 1]].units
             found[group] = _bounded(
                 distributions[group], at[group], counted, arm_units, q, request.level

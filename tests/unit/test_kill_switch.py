@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -161,6 +162,23 @@ def test_watch_begins_anew_when_weights_change() -> None:
         + history(*[("running", TILTED, "jo")] * 4)[3:]
     )
     assert watched_since(versions) == 3
+
+
+def test_watch_begins_anew_when_units_get_other_parameters_and_not_for_a_new_name() -> None:
+    first, second, third = history(
+        ("running", EVEN, "jo"), ("running", EVEN, "jo"), ("running", EVEN, "jo")
+    )
+
+    def with_variation(document: Document, **changed: Any) -> Document:
+        definition = json.loads(document.text)
+        definition["variations"][1] |= changed
+        return replace(document, text=json.dumps(definition))
+
+    cured = with_variation(second, params={"tone": "warm"})
+    named = with_variation(third, params={"tone": "warm"}, name="Warmer")
+    assert watched_since([first, cured, named]) == 2
+    assert watched_since([first, with_variation(second, name="Warmer")]) == 1
+
 
 
 def test_watch_begins_with_what_is_known_when_the_history_is_not() -> None:
