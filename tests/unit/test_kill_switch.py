@@ -180,7 +180,6 @@ def test_watch_begins_anew_when_units_get_other_parameters_and_not_for_a_new_nam
     assert watched_since([first, with_variation(second, name="Warmer")]) == 1
 
 
-
 def test_watch_begins_with_what_is_known_when_the_history_is_not() -> None:
     assert watched_since(history(("running", EVEN, "jo"))[-1:]) == 1
 
