@@ -21,6 +21,7 @@ class Verdict(StrEnum):
 
 class Name(StrEnum):
     SAMPLE_RATIO = "sample_ratio"
+    WEIGHTS = "weights"
     MULTIPLE_EXPOSURES = "multiple_exposures"
     LATE_EVENTS = "late_events"
     DEAD_LETTERS = "dead_letters"

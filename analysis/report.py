@@ -98,6 +98,7 @@ def report_of(
             to=statistics.request.until,
             first_exposure=statistics.first_exposure,
             last_first_exposure=statistics.last_first_exposure,
+            versions=statistics.request.versions,
             days=plan.days,
         ),
         freshness=subject.freshness,

@@ -202,6 +202,12 @@ class PeriodAnswer(Shown):
     to: datetime | None = Field(description="Of first exposures; this moment is not in it.")
     first_exposure: datetime | None
     last_first_exposure: datetime | None = Field(description="When the newest unit came.")
+    versions: tuple[int, int] | None = Field(
+        None,
+        description="Of the definition, by which units were first exposed: from and to, both "
+        "included. Those of the weights of now; null: all of the period, since the weights never "
+        "changed or the period was asked for.",
+    )
     days: Number = Field(description="Since the first exposure.")
 
 

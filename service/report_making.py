@@ -10,6 +10,7 @@ from importlib.metadata import version
 from analysis.health import freshness
 from analysis.health_arrivals import Shares, expected_shares
 from analysis.health_summary import Observed, data_health
+from analysis.health_weights import weights
 from analysis.report import ReportOptions, Subject, report_of
 from analysis.report_document import (
     AppliedOffset,
@@ -19,6 +20,7 @@ from analysis.report_document import (
 )
 from analysis.report_metrics import select
 from analysis.unit_statistics import BY_LOCALE, StatisticsRequest
+from service.experiment_history import comparable, splits
 from service.query_cache import Offsets
 from service.reported_experiments import CataloguedMetric, Reported, ReportedExperiments
 from service.reports import ReportQuestion
@@ -51,6 +53,7 @@ class ReportMaker:
     ) -> Report:
         definition, key = experiment.definition, asked.experiment
         metrics = {name: one.metric for name, one in catalogue.items()}
+        history = self._experiments.history(experiment)
         selected = select(definition, metrics, asked.metrics or ())
         request = StatisticsRequest(
             experiment=key,
@@ -58,6 +61,7 @@ class ReportMaker:
             metrics={one.key: one.metric for one in selected.metrics},
             since=asked.since,
             until=asked.until,
+            versions=None if asked.since or asked.until else comparable(history),
             multiple=asked.multiple,
             by=asked.by,
             level=asked.level,
@@ -70,13 +74,15 @@ class ReportMaker:
             self._units.of(request), self._health.of(health), self._ingestion.look()
         )
         fresh = freshness_of(seen)
+        judged = data_health(observed, self._shares(key), request.variations[0], fresh.lag_seconds)
+        judged += [weights(observed.arrivals, splits(history), request.versions)]
         subject = Subject(
             definition,
             experiment.version,
             experiment.status.value,
             now,
             _freshness(fresh, observed),
-            data_health(observed, self._shares(key), request.variations[0], fresh.lag_seconds),
+            judged,
         )
         options = ReportOptions(
             level=asked.level,

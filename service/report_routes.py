@@ -91,8 +91,12 @@ def report_routes(access: Access, reports: Reports) -> APIRouter:
         metric with effects, intervals and p-values. docs/statistics.md explains every number.
 
         `from` and `to` choose units by their first exposure; what these units did counts whenever
-        they did it. A report is made when new events have been applied, or the definition has
-        changed, and else is the one before: `ETag` is its id, `If-None-Match` gets 304.
+        they did it. Without them, the units are those that came under the weights of now
+        (`period.versions`): under other weights they are not comparable, and a period that puts
+        several weights together gets no decision.
+
+        A report is made when new events have been applied, or the definition has changed, and else
+        is the one before: `ETag` is its id, `If-None-Match` gets 304.
         `/v1/reports/{id}` gives the same bytes for 400 days.
         """
         asked = ReportQuestion(

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from anabranch.definition_records import Document
 from anabranch.definitions import Definition
 from anabranch.plans import Status
 from anabranch.reading import DefinitionError, read
@@ -83,6 +84,11 @@ class ReportedExperiments:
             if key in names and key not in found:
                 found[key] = self.metric(key)
         return found
+
+    def history(self, experiment: Reported) -> tuple[Document, ...]:
+        """Oldest first, up to this version."""
+        known = self._store.history(experiment.definition.key)
+        return tuple(one for one in known if one.version <= experiment.version)
 
     def versions(self, key: str) -> list[tuple[int, datetime, Definition]]:
         """Of an experiment, those that are known and that this release can read."""

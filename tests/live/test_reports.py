@@ -7,6 +7,8 @@ import csv
 import hashlib
 import io
 import time
+import uuid
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -265,3 +267,48 @@ async def test_key_of_some_experiments_gets_no_stored_report_of_another(
         headers = {"Authorization": f"Bearer {made.json()['key']}"}
         refused = await client.get(f"/v1/reports/{report_id}", headers=headers)
     assert refused.status_code == 403
+
+
+async def test_report_counts_units_of_the_weights_of_now_and_names_the_others(
+    service: Service, events: EventApplier, begin_ms: int
+) -> None:
+    # Nothing has an effect. But early units do more, and most of control's are early.
+    key = f"tilt_{uuid.uuid4().hex[:8]}"
+
+    def weighing(control: int) -> dict[str, Any]:
+        weights = zip(VARIATIONS, (control, 10_000 - control), strict=True)
+        return {"variations": [{"key": name, "weight": weight} for name, weight in weights]}
+
+    async with service.client(Role.ADMIN) as client:
+        body = {"key": key, **weighing(5_000), "metrics": {"primary": ["acts"]}}
+        assert (await client.post("/v1/experiments", json=body)).status_code == 201
+        changed = await client.patch(f"/v1/experiments/{key}", json=weighing(1_000))
+        assert changed.status_code == 200, changed.text
+        assert (await client.post(f"/v1/experiments/{key}/start", json={})).status_code == 200
+    random = np.random.default_rng(7)
+    exposures, turns = [], []
+    for number in range(2_000):
+        version, share = (1, 0.5) if number < 1_000 else (3, 0.1)
+        variation = VARIATIONS[int(random.random() > share)]
+        seen = {"experiment": key, "version": version, "variation": variation}
+        seen["unit"] = unit = f"{key}-{number}"
+        ts = begin_ms + version * 3_600_000
+        acts = int(random.poisson(14 if version == 1 else 10))
+        exposures.append({"ts": ts, **seen})
+        turns.append({"ts": ts + 10, "session": unit, "exposures": [seen], "acts": acts})
+    await Told(exposures, turns, []).put(events)
+
+    report = (await ask(service, key)).json()
+    assert report["period"]["versions"] == [2, 3]
+    assert sum(one["units"] for one in report["variations"]) == 1_000
+    assert report["metrics"][0]["comparisons"][0]["p_value"] > 0.001
+    (weights,) = (one for one in report["health"]["findings"] if one["name"] == "weights")
+    assert (weights["verdict"], weights["figures"]["left_out"]) == ("warning", 1_000)
+
+    begin = datetime.fromtimestamp(begin_ms / 1000, UTC).isoformat()
+    whole = (await ask(service, key, **{"from": begin})).json()
+    assert whole["period"]["versions"] is None
+    assert whole["metrics"][0]["comparisons"][0]["p_value"] < 1e-6
+    (weights,) = (one for one in whole["health"]["findings"] if one["name"] == "weights")
+    assert weights["forbids_decision"]
+    assert whole["decision"]["action"] == "no_decision"
