@@ -11,9 +11,15 @@ The rule, in the order in which it is applied:
 5. Otherwise a harmful one: **roll back**. That does not wait for the minimum of days.
 6. Otherwise, before the planned end: **keep running**; after it: **no decision** can come of it.
 
+Where it says keep running and the experiment has ended, there is **no decision**.
+
 What counts as better, worse or breached: before the planned end the always-valid p-value, since the
 report is looked at all the time; at the planned end the one for a single look. That one is right
 for the first look after the planned number: an experiment should stop there.
+
+The planned end is the planned number of units, or the time at which the experiment was to stop by
+itself. Stopping it early is no planned end: who looks at a result may stop because of it, so what
+holds at any time still counts.
 """
 
 from __future__ import annotations
@@ -75,7 +81,7 @@ class Situation:
     units: Mapping[str, int]
     """Of every variation, in the definition's order."""
     days: float
-    """Since the first exposure."""
+    """Since the first exposure; of one that has ended, until its newest unit came."""
     planned_units: int | None
     """In all variations; None when nobody planned."""
     ended: bool
@@ -84,11 +90,17 @@ class Situation:
     """As sentences; anything here forbids a decision."""
     primary: Sequence[Finding | Unfound]
     guardrails: Sequence[GuardrailFinding]
+    ran_its_time: bool = False
+    """It has ended at the time that was set before, and not sooner."""
 
     @property
     def at_horizon(self) -> bool:
         planned = self.planned_units
-        return self.ended or (planned is not None and sum(self.units.values()) >= planned)
+        return self.ran_its_time or (planned is not None and sum(self.units.values()) >= planned)
+
+    @property
+    def stopped_early(self) -> bool:
+        return self.ended and not self.at_horizon
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,14 +139,15 @@ def _weighed(situation: Situation, found: Sequence[Finding], rule: Rule) -> Deci
         best = max(ready, key=lambda key: _first_gain(found, key))
         reasons = [*gains[best], *_within(situation, best)]
         reasons += [sentence for key in harmful for sentence in harm[key]]
-        if situation.days < rule.minimum_days and not situation.ended:
+        reasons += _early(situation)
+        if situation.days < rule.minimum_days:
             reasons.append(_too_short(situation, rule))
-            return Decision(Action.KEEP_RUNNING, None, tuple(reasons))
+            action = Action.NO_DECISION if situation.ended else Action.KEEP_RUNNING
+            return Decision(action, None, tuple(reasons))
         return Decision(Action.SHIP, best, tuple(reasons))
     if harmful:
-        return Decision(
-            Action.ROLL_BACK, harmful[0], tuple(s for key in harmful for s in harm[key])
-        )
+        reasons = [sentence for key in harmful for sentence in harm[key]]
+        return Decision(Action.ROLL_BACK, harmful[0], (*reasons, *_early(situation)))
     reasons = [sentence for key in others for sentence in (*gains[key], *doubts[key])]
     if not any(gains.values()):
         reasons.insert(0, "No primary metric differs from the baseline for sure yet.")
@@ -213,7 +226,8 @@ def _first_gain(found: Sequence[Finding], variation: str) -> float:
 
 
 def _waiting(situation: Situation) -> tuple[Action, None]:
-    return (Action.NO_DECISION if situation.at_horizon else Action.KEEP_RUNNING), None
+    is_over = situation.ended or situation.at_horizon
+    return (Action.NO_DECISION if is_over else Action.KEEP_RUNNING), None
 
 
 def _how(situation: Situation, finding: Finding) -> str:
@@ -227,12 +241,27 @@ def _when(situation: Situation) -> str:
     return "at the planned end" if situation.at_horizon else "valid at any time"
 
 
+def _early(situation: Situation) -> list[str]:
+    return [_stopped_early(situation)] if situation.stopped_early else []
+
+
+def _stopped_early(situation: Situation) -> str:
+    units, planned = sum(situation.units.values()), situation.planned_units
+    of = "none were planned" if planned is None else f"{planned:,} were planned"
+    return (
+        f"It was stopped early, with {units:,} units ({of}), so only what is valid at any time "
+        "counts."
+    )
+
+
 def _too_short(situation: Situation, rule: Rule) -> str:
     return f"It has run for {situation.days:.1f} days; shipping takes {rule.minimum_days:g}."
 
 
 def _where_it_stands(situation: Situation) -> str:
     units = sum(situation.units.values())
+    if situation.stopped_early:
+        return _stopped_early(situation)
     if situation.ended:
         return f"It has ended with {units:,} units and no clear result."
     if situation.planned_units is None:

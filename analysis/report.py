@@ -46,6 +46,8 @@ class Subject:
     freshness: FreshnessAnswer
     health: Health
     """What was found in the data; what follows from effects is added to it."""
+    ran_its_time: bool = False
+    """It has ended at the time that was set before, and not sooner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,14 +129,18 @@ def report_of(
 
 def _plan(subject: Subject, statistics: UnitStatistics, options: ReportOptions) -> Plan:
     definition, first = subject.definition, statistics.first_exposure
-    until = min(subject.now, statistics.request.until or subject.now)
+    is_open = subject.status not in OVER
+    # The days after a stop are no days of the experiment.
+    last = None if is_open else statistics.last_first_exposure
+    until = min(last or subject.now, statistics.request.until or subject.now)
     days = max(timedelta(), until - first) / timedelta(days=1) if first else 0.0
     return Plan(
         baseline=definition.variations[0].key,
         weights={variation.key: variation.weight for variation in definition.variations},
         planned_units=definition.planned_units,
         days=days,
-        is_open=subject.status not in OVER,
+        is_open=is_open,
+        ran_its_time=subject.ran_its_time,
         level=options.level,
         prior=options.prior,
     )

@@ -36,6 +36,8 @@ class Plan:
     days: float
     is_open: bool
     """Whether more units may come."""
+    ran_its_time: bool = False
+    """It has ended at the time that was set before, and not sooner."""
     level: float = 0.95
     prior: Prior | None = None
 

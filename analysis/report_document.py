@@ -208,7 +208,10 @@ class PeriodAnswer(Shown):
         "included. Those of the weights of now; null: all of the period, since the weights never "
         "changed or the period was asked for.",
     )
-    days: Number = Field(description="Since the first exposure.")
+    days: Number = Field(
+        description="Since the first exposure; of an experiment that is over, until its newest "
+        "unit came."
+    )
 
 
 class FreshnessAnswer(Shown):

@@ -68,6 +68,7 @@ class Judged:
             health_problems=_complete(self).problems,
             primary=[_finding(one, self.tested) for one in self.primary],
             guardrails=self.guardrails,
+            ran_its_time=self.plan.ran_its_time,
         )
 
 

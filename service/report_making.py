@@ -20,7 +20,7 @@ from analysis.report_document import (
 )
 from analysis.report_metrics import select
 from analysis.unit_statistics import BY_LOCALE, StatisticsRequest
-from service.experiment_history import comparable, splits
+from service.experiment_history import comparable, ran_its_time, splits
 from service.query_cache import Offsets
 from service.reported_experiments import CataloguedMetric, Reported, ReportedExperiments
 from service.reports import ReportQuestion
@@ -83,6 +83,7 @@ class ReportMaker:
             now,
             _freshness(fresh, observed),
             judged,
+            ran_its_time(history, now),
         )
         options = ReportOptions(
             level=asked.level,

@@ -118,7 +118,7 @@ def test_decide_follows_the_rule_before_and_at_the_planned_end(
         (before, early),
         (replace(before, planned_units=None), early),
         (replace(before, planned_units=10_000), late),
-        (replace(before, ended=True), late),
+        (replace(before, ended=True, ran_its_time=True), late),
     ]:
         decision = decide(now)
         assert decision.action is action
@@ -189,4 +189,27 @@ def test_decide_says_how_far_the_experiment_is() -> None:
     assert decide(unclear).reasons[-1] == "It has 10,000 of 20,000 planned units."
     assert "no number was planned" in decide(replace(unclear, planned_units=None)).reasons[-1]
     assert "are reached" in decide(replace(unclear, planned_units=10_000)).reasons[-1]
-    assert "has ended" in decide(replace(unclear, ended=True)).reasons[-1]
+    ended = replace(unclear, ended=True)
+    assert "has ended" in decide(replace(ended, ran_its_time=True)).reasons[-1]
+    assert "stopped early" in decide(ended).reasons[-1]
+
+
+def test_decide_takes_what_holds_at_any_time_when_it_was_stopped_early() -> None:
+    peeked = replace(
+        situation([finding(1, (0.04, 0.4))], planned=100_000),
+        units={"control": 300, "warm": 300},
+        days=0.1,
+        ended=True,
+    )
+    decision = decide(peeked)
+    assert decision.action is Action.NO_DECISION
+    assert decision.reasons[-1].startswith(
+        "It was stopped early, with 600 units (100,000 were planned)"
+    )
+    sure = replace(peeked, primary=[finding(1, SURE)])
+    assert decide(sure).action is Action.NO_DECISION
+    assert decide(sure).reasons[-1] == "It has run for 0.1 days; shipping takes 7."
+    assert decide(replace(sure, days=7)).action is Action.SHIP
+    assert any("stopped early" in reason for reason in decide(replace(sure, days=7)).reasons)
+    assert decide(replace(peeked, primary=[finding(-1, SURE)])).action is Action.ROLL_BACK
+    assert decide(replace(peeked, primary=[finding(-1, (0.04, 0.4))])).action is Action.NO_DECISION

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from anabranch.definition_records import Document
-from service.experiment_history import comparable, splits
+from service.experiment_history import comparable, ran_its_time, splits
 
 BEGIN = datetime(2026, 5, 4, tzinfo=UTC)
 EVEN, TILTED = (5_000, 5_000), (1_000, 9_000)
+PLANNED = (BEGIN + timedelta(days=14)).isoformat()
 
 
 def version(
@@ -69,3 +70,35 @@ def test_comparable_are_the_versions_that_share_units_out_as_now(
 def test_splits_are_alike_when_weights_are() -> None:
     found = splits([version(1, "draft"), version(2, "running", TILTED), version(3, "running")])
     assert found[1] == found[3] != found[2]
+
+
+@pytest.mark.parametrize(
+    ("history", "expected"),
+    [
+        pytest.param([version(1, "running", stops_at=PLANNED)], True, id="by the clock"),
+        pytest.param(
+            [version(1, "running", stops_at=(BEGIN + timedelta(days=30)).isoformat())],
+            False, id="its time has not come",
+        ),
+        pytest.param(
+            [
+                version(1, "running", stops_at=PLANNED),
+                version(2, "stopped", day=3, stops_at=PLANNED),
+            ],
+            False, id="stopped before, the time has passed since",
+        ),
+        pytest.param(
+            [
+                version(1, "running", stops_at=PLANNED),
+                version(2, "archived", day=15, stops_at=PLANNED),
+            ],
+            True, id="archived after it",
+        ),
+        pytest.param([version(1, "running")], False, id="no time was given"),
+        pytest.param([version(1, "draft", stops_at=PLANNED)], False, id="it never ran"),
+    ],
+)  # fmt: skip
+def test_ran_its_time_when_nothing_stopped_it_before(
+    history: list[Document], expected: bool
+) -> None:
+    assert ran_its_time(history, BEGIN + timedelta(days=20)) is expected

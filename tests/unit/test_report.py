@@ -330,6 +330,16 @@ def test_report_tells_days_to_go_by_the_rate_of_arrivals() -> None:
     assert compared.no_verdicts["days_to_go"].reason == "no_arrivals"
 
 
+def test_report_counts_days_until_the_newest_unit_when_it_is_over() -> None:
+    arms = {"control": {"revenue": drawn(0)}, "warm": {"revenue": drawn(2, seed=2)}}
+    known = statistics(arms, last_first_exposure=NOW - timedelta(days=9.5))
+    assert report(known).period.days == 10
+    stopped = report(known, definition(planned_units=100_000), status="stopped")
+    assert stopped.period.days == 0.5
+    assert stopped.decision.action == "no_decision"
+    assert any("stopped early" in reason for reason in stopped.decision.reasons)
+
+
 def test_report_shows_what_a_quantile_came_from() -> None:
     def arm(value: float) -> ArmStatistics:
         ends = Interval(value - 5, value + 5)
