@@ -6,7 +6,7 @@ Pure: whoever calls it has asked the engine before, and says what time it is.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from anabranch.definitions import Definition
@@ -52,6 +52,8 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class ReportOptions:
+    """But for the rule, all of it changes what is shown, and never the decision or the health."""
+
     level: float = 0.95
     family: Family | None = None
     """None: all metrics and variations, each segment by itself."""
@@ -59,7 +61,7 @@ class ReportOptions:
     prior: Prior | None = None
     rule: Rule | None = None
     shown: frozenset[str] = frozenset()
-    """Metrics to show; all when empty. The decision is made with those of the definition anyway."""
+    """Metrics to show; all when empty."""
 
 
 DEFAULT_OPTIONS = ReportOptions()
@@ -72,7 +74,7 @@ def report_of(
     options: ReportOptions = DEFAULT_OPTIONS,
 ) -> Report:
     """`statistics` have the selected metrics and the definition's variations."""
-    plan = _plan(subject, statistics, options)
+    plan, rule = _plan(subject, statistics, options), options.rule or Rule()
     parts: dict[str, Arms] = {"": statistics.arms}
     # A segment may have an empty value, as all units together have.
     parts |= {f"={value}": arms for value, arms in statistics.segments.items()}
@@ -90,7 +92,7 @@ def report_of(
         part: _metric_answers(part, arms, shown, results[part], tested, statistics, plan)
         for part, arms in parts.items()
     }
-    judged = Judged(statistics, results[""], plan, tested, subject.health, selected.unknown)
+    judged = _judged(subject, selected, statistics, replace(plan, level=rule.level))
     return Report(
         experiment=subject.definition.key,
         version=subject.version,
@@ -123,8 +125,21 @@ def report_of(
             )
             for value, arms in statistics.segments.items()
         ),
-        decision=decision_of(judged, options.rule),
+        decision=decision_of(judged, rule),
     )
+
+
+def _judged(subject: Subject, selected: Selected, statistics: UnitStatistics, plan: Plan) -> Judged:
+    """By the metrics of the definition and the level of the rule, whatever the caller wants to see:
+    else one could ask until the answer is the wanted one."""
+    own = [metric for metric in selected.metrics if metric.is_declared]
+    found = _compared(own, statistics.arms, plan, statistics, whole=False)
+    standard = ReportOptions()
+    tested = Tested(
+        _p_values({"": found}, standard, always=False),
+        _p_values({"": found}, standard, always=True),
+    )
+    return Judged(statistics, found, plan, tested, subject.health, selected.unknown)
 
 
 def _plan(subject: Subject, statistics: UnitStatistics, options: ReportOptions) -> Plan:

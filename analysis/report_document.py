@@ -135,7 +135,9 @@ class ArmAnswer(Shown):
     sd: Number | None = Field(description="Standard deviation that one unit contributes.")
     sum: Number | None = Field(description="Over units; of a ratio's numerator.")
     se: Number | None = Field(description="Standard error of the value.")
-    ci: Bounds | None = Field(None, description="Of the value, for quantiles.")
+    ci: Bounds | None = Field(
+        None, description="Of the value, for quantiles: at 95 %, since its error comes of it."
+    )
     denominator_sum: Number | None = Field(None, description="Of a ratio.")
 
 
@@ -238,6 +240,9 @@ class OriginAnswer(Shown):
 
 
 class MethodAnswer(Shown):
+    """How what is shown was made. The decision and its reasons are always by the metrics of the
+    definition, at 95 %, corrected by Holm over all of them and all variations."""
+
     level: Number
     family: Family | None = Field(
         description="What is corrected together; null: all metrics and variations, each segment "

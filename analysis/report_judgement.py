@@ -36,7 +36,8 @@ class Tested:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What is judged: the comparisons of all units together."""
+    """What is judged: the comparisons of all units together, in the definition's metrics and at
+    the rule's level."""
 
     statistics: UnitStatistics
     comparisons: Sequence[Compared]
@@ -72,7 +73,7 @@ class Judged:
         )
 
 
-def decision_of(judged: Judged, rule: Rule | None) -> DecisionAnswer:
+def decision_of(judged: Judged, rule: Rule) -> DecisionAnswer:
     decision = decide(judged.situation, rule)
     return DecisionAnswer(
         action=decision.action, variation=decision.variation, reasons=decision.reasons

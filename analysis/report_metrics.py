@@ -23,6 +23,8 @@ class ReportMetric:
     metric: Metric
     roles: tuple[Role, ...]
     guardrail: Guardrail | None = None
+    is_declared: bool = True
+    """By the definition; others are there to be seen, and decide nothing."""
 
     @property
     def role(self) -> Role:
@@ -58,6 +60,7 @@ def select(
     known = {**catalogue, **BUILT_IN}
     declared = definition.metrics
     guardrails = {one.metric: one for one in declared.guardrails}
+    own = {*declared.primary, *guardrails, *declared.secondary}
     named = [*declared.primary, *guardrails, *declared.secondary, *asked]
     if not named:
         named = [key for key, one in BUILT_IN.items() if one.source and one.source.turn]
@@ -67,7 +70,10 @@ def select(
         roles += ["guardrail"] if key in guardrails else []
         roles += ["secondary"] if key in declared.secondary or not roles else []
         if key in known:
-            found.append(ReportMetric(key, known[key], tuple(roles), guardrails.get(key)))
+            is_declared = key in own
+            found.append(
+                ReportMetric(key, known[key], tuple(roles), guardrails.get(key), is_declared)
+            )
     unknown = tuple(key for key in dict.fromkeys(named) if key not in known)
     return Selected(tuple(found), unknown)
 

@@ -64,7 +64,6 @@ class ReportMaker:
             versions=None if asked.since or asked.until else comparable(history),
             multiple=asked.multiple,
             by=asked.by,
-            level=asked.level,
         )
         now = datetime.now(UTC)
         health = HealthQuestion(

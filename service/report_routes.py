@@ -95,6 +95,9 @@ def report_routes(access: Access, reports: Reports) -> APIRouter:
         (`period.versions`): under other weights they are not comparable, and a period that puts
         several weights together gets no decision.
 
+        `metric`, `family`, `correction` and `level` choose what is shown. The decision and the
+        health go by the metrics of the definition, at 95 % and by Holm, whatever is asked for.
+
         A report is made when new events have been applied, or the definition has changed, and else
         is the one before: `ETag` is its id, `If-None-Match` gets 304.
         `/v1/reports/{id}` gives the same bytes for 400 days.

@@ -13,7 +13,7 @@ import pytest
 from scipy import stats
 
 from anabranch.definitions import Definition
-from analysis.corrections import Family, holm
+from analysis.corrections import Correction, Family, holm
 from analysis.health import Finding, Health, Name, Verdict
 from analysis.metric_catalogue import BUILT_IN, Metric, Source
 from analysis.moments import JointMoments
@@ -314,6 +314,51 @@ def test_report_shows_the_metrics_asked_for_and_decides_by_the_definitions() -> 
     body = report(statistics(arms), what, ReportOptions(shown=frozenset({"bought"})))
     assert [one.metric for one in body.metrics] == ["bought"]
     assert body.decision.action == "ship"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param({"level": 0.6}, id="level"),
+        pytest.param({"correction": Correction.NONE}, id="correction"),
+        pytest.param({"family": Family.VARIATIONS}, id="family"),
+        pytest.param({"shown": frozenset({"bought"})}, id="shown"),
+    ],
+)
+def test_report_decides_alike_however_it_is_shown(options: dict[str, Any]) -> None:
+    # The guardrail is open at 95 % and would hold at 60 %; the gain is sure of one metric alone.
+    arms = {
+        key: {
+            "revenue": drawn(gain, seed=seed),
+            "bought": [np.arange(2_000) % (6 - seed) == 0] * 2,
+            "per_turn": [drawn(0.01 * gain, seed=9 + seed)[0], np.full(2_000, 1.0)],
+        }
+        for key, gain, seed in (("control", 0.0, 1), ("warm", 0.5, 2))
+    }
+    what = definition(
+        metrics={
+            "secondary": ["bought"],
+            "guardrails": [{"metric": "per_turn", "max_relative_increase": 0.01}],
+        }
+    )
+    known = statistics(arms, without_past={"per_turn": NO_PAST})
+    usual, other = report(known, what), report(known, what, ReportOptions(**options))
+    assert other.decision == usual.decision
+    assert other.health == usual.health
+    assert other.metrics != usual.metrics
+
+
+def test_report_decides_alike_when_another_metric_is_asked_for() -> None:
+    arms = {
+        key: {"revenue": drawn(gain, seed=seed), "bought": [np.arange(2_000) % 7 == 0] * 2}
+        for key, gain, seed in (("control", 0.0, 1), ("warm", 0.45, 2))
+    }
+    what = definition()
+    subject = Subject(what, 3, "running", NOW, FRESH, Health())
+    usual = report_of(subject, select(what, CATALOGUE), statistics(arms))
+    asked = report_of(subject, select(what, CATALOGUE, ["bought"]), statistics(arms))
+    assert [one.metric for one in asked.metrics] == ["revenue", "bought"]
+    assert asked.decision == usual.decision
 
 
 def test_report_tells_days_to_go_by_the_rate_of_arrivals() -> None:
