@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 
 from scipy import optimize, special
 
 from analysis.effects import critical_t
 from analysis.estimates import NO_UNITS, NOT_FINITE, TOO_FEW_UNITS, ZERO_VARIANCE, Estimate
-from analysis.sequential import narrowest
+from analysis.sequential import Tuning, narrowest, width
 from analysis.verdict import NoVerdict, NoVerdictReason
 
 
@@ -24,15 +24,16 @@ from analysis.verdict import NoVerdict, NoVerdictReason
 class Design:
     """Two arms, of which `share` of the units of both are in the one that is not the baseline.
 
-    With `sequential`, significant means so by an always-valid p-value tuned for the number of units
-    in question. Looks before the last one add some power that is not counted.
+    With a tuning, significant means so by an always-valid p-value of that tuning, whose bounds are
+    wider at other numbers of units than the planned one. Looks before the last one add some power
+    that is not counted.
     """
 
     baseline_variance: float
     arm_variance: float
     share: float = 0.5
     level: float = 0.95
-    sequential: bool = False
+    tuning: Tuning | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.share < 1:
@@ -43,31 +44,45 @@ class Design:
         return math.sqrt(self._unit_variance / units)
 
     def power(self, effect: float, units: float) -> float:
-        return power_at(effect / self.standard_error(units), self._critical)
+        return power_at(effect / self.standard_error(units), self._critical(units))
 
     def minimum_detectable_effect(self, units: float, power: float = 0.8) -> float:
-        return detectable_at(power, self._critical) * self.standard_error(units)
+        return detectable_at(power, self._critical(units)) * self.standard_error(units)
 
     def units_needed(self, effect: float, power: float = 0.8) -> float:
         """In both arms together."""
         if effect == 0:
             raise ValueError("no number of units shows an effect of zero")
-        return self._unit_variance * (detectable_at(power, self._critical) / effect) ** 2
+        if self.tuning is None:
+            critical = detectable_at(power, critical_t(self.level, math.inf))
+            return self._unit_variance * (critical / effect) ** 2
+        return self._units_at_any_time(effect, power)
 
     @property
     def _unit_variance(self) -> float:
         return self.arm_variance / self.share + self.baseline_variance / (1 - self.share)
 
-    @property
-    def _critical(self) -> float:
-        if self.sequential:
-            # The width of the confidence sequence where it is narrowest: sqrt(u + 1).
-            return math.sqrt(narrowest(self.level) + 1)
-        return critical_t(self.level, math.inf)
+    def _critical(self, units: float) -> float:
+        if self.tuning is None:
+            return critical_t(self.level, math.inf)
+        return width(self.tuning, units, self.level)
+
+    def _units_at_any_time(self, effect: float, power: float) -> float:
+        def missing(logarithm: float) -> float:
+            return self.power(effect, math.exp(logarithm)) - power
+
+        # Power grows with the units; the critical value depends on them, so they are searched for.
+        narrow = detectable_at(power, math.sqrt(narrowest(self.level) + 1))
+        low = high = math.log(self._unit_variance) + 2 * math.log(narrow / abs(effect))
+        while missing(high) < 0:
+            high += 1
+        while missing(low) > 0:  # where the bounds are narrowest, by what is rounded
+            low -= 1
+        return math.exp(float(optimize.brentq(missing, low, high, xtol=1e-12)))
 
 
 def design_of(
-    baseline: Estimate, arm: Estimate, *, level: float = 0.95, sequential: bool = False
+    baseline: Estimate, arm: Estimate, *, level: float = 0.95, tuning: Tuning | None = None
 ) -> Design | NoVerdict:
     """With the variances and shares that the experiment has so far."""
     if not baseline.units or not arm.units:
@@ -79,7 +94,7 @@ def design_of(
     if baseline.unit_variance + arm.unit_variance == 0:
         return ZERO_VARIANCE
     share = arm.units / (arm.units + baseline.units)
-    return Design(baseline.unit_variance, arm.unit_variance, share, level, sequential)
+    return Design(baseline.unit_variance, arm.unit_variance, share, level, tuning)
 
 
 def days_to_go(units_needed: float, units: int, units_per_day: float) -> float | NoVerdict:
@@ -99,7 +114,7 @@ def power_at(errors: float, critical: float) -> float:
     return float(special.ndtr(errors - critical) + special.ndtr(-errors - critical))
 
 
-@cache
+@lru_cache(maxsize=1_024)  # callers choose the floats
 def detectable_at(power: float, critical: float) -> float:
     """Of how many standard errors an effect has to be."""
     least = 2 * float(special.ndtr(-critical))

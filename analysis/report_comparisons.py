@@ -13,7 +13,7 @@ from analysis.guardrail import Guarded, guard
 from analysis.power import Design, days_to_go, design_of
 from analysis.proportions import compare_proportions
 from analysis.report_metrics import ReportMetric, estimate_of, proportion_of
-from analysis.sequential import AlwaysValid, Tuning, compare_always
+from analysis.sequential import AlwaysValid, Tuning, compare_always, planned_for
 from analysis.unit_statistics import ArmStatistics
 from analysis.verdict import Comparison, NoVerdict, NoVerdictReason
 
@@ -43,10 +43,7 @@ class Plan:
 
     def planned_for(self, variation: str) -> int | None:
         """In this variation and the baseline together."""
-        if self.planned_units is None:
-            return None
-        share = (self.weights[self.baseline] + self.weights[variation]) / sum(self.weights.values())
-        return max(1, round(self.planned_units * share))
+        return planned_for(self.planned_units, self.weights, self.baseline, variation)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ data are seen: from the planned number of units.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from scipy import special
@@ -46,6 +47,16 @@ class Tuning:
         if units < 1:
             raise ValueError(f"an experiment is planned for 1 or more units, not for {units}")
         return cls(narrowest(level) / units)
+
+
+def planned_for(
+    planned: int | None, weights: Mapping[str, int], baseline: str, variation: str
+) -> int | None:
+    """Of the units planned for all variations, those of two of them together."""
+    if planned is None:
+        return None
+    share = (weights[baseline] + weights[variation]) / sum(weights.values())
+    return max(1, round(planned * share))
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +114,15 @@ def too_early(baseline: Estimate, arm: Estimate, fewest_units: int) -> NoVerdict
     )
 
 
+def width(tuning: Tuning, units: float, level: float = 0.95) -> float:
+    """Of the interval on each side, in standard errors, when both arms have these units."""
+    ripeness = tuning.rho_squared * units
+    return math.sqrt((ripeness + 1) / ripeness * (math.log1p(ripeness) - 2 * math.log(1 - level)))
+
+
 def two_sided(gap: Difference, tuning: Tuning, level: float = 0.95) -> AlwaysValid:
     ripeness = tuning.rho_squared * gap.units
-    width = math.sqrt((ripeness + 1) / ripeness * (math.log1p(ripeness) - 2 * math.log(1 - level)))
-    margin = width * gap.standard_error
+    margin = width(tuning, gap.units, level) * gap.standard_error
     interval = Interval(gap.value - margin, gap.value + margin)
     return AlwaysValid(_two_sided_p(gap.value / gap.standard_error, ripeness), interval)
 

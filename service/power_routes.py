@@ -13,6 +13,8 @@ from pydantic import BaseModel, Field
 from anabranch.definitions import Key
 from analysis.estimates import Estimate
 from analysis.power import Design, days_to_go, design_of
+from analysis.report import OVER
+from analysis.sequential import Tuning, planned_for
 from analysis.verdict import NoVerdict
 from service.access import Access, Permission, needs
 from service.answers import etag_of
@@ -26,7 +28,7 @@ Answer = Mapping[str, Any]
 
 class HorizonView(BaseModel):
     days: int = Field(description="From now on.")
-    units: int = Field(description="In both arms by then, at the rate so far.")
+    units: int = Field(description="In both arms by then, at `units_per_day`.")
     minimum_detectable_effect: float
     minimum_detectable_relative: float | None
 
@@ -43,7 +45,9 @@ class ArmPower(BaseModel):
     variation: str
     baseline: str
     units: int = Field(description="In both arms now.")
-    units_per_day: float = Field(description="Into both, since the first exposure.")
+    units_per_day: float = Field(
+        description="Into both, since the first exposure; 0 when it is over."
+    )
     minimum_detectable_effect: float | None = Field(
         description="Absolute, with the units of now; null beside a `no_verdict`."
     )
@@ -102,7 +106,10 @@ def power_routes(access: Access, reports: Reports) -> APIRouter:
         ] = None,
         sequential: Annotated[
             bool,
-            Query(description="By always-valid p-values, which take more units than one look."),
+            Query(
+                description="By always-valid p-values, which take more units than one look; tuned "
+                "for the planned units, as in the report."
+            ),
         ] = False,
         level: Level = 0.95,
     ) -> Response:
@@ -111,6 +118,7 @@ def power_routes(access: Access, reports: Reports) -> APIRouter:
 
         Variances, shares and the rate of arrival are the experiment's own, so it takes some units
         first. Test and level are those of the report, for a single look; `sequential` for any.
+        Of an experiment that is over no more units are expected.
         """
         asked = ReportQuestion(
             key, metrics=None if metric is None else tuple(dict.fromkeys(metric)), level=level
@@ -127,7 +135,7 @@ def power_routes(access: Access, reports: Reports) -> APIRouter:
             metrics=[
                 MetricPower(
                     metric=one["metric"],
-                    comparisons=list(_comparisons(one, report["period"]["days"], wanted)),
+                    comparisons=list(comparisons(one, Course.of(report), wanted)),
                 )
                 for one in report["metrics"]
             ],
@@ -138,6 +146,32 @@ def power_routes(access: Access, reports: Reports) -> APIRouter:
     return router
 
 
+class Course(NamedTuple):
+    """How the experiment goes, and how it was planned."""
+
+    days: float
+    is_open: bool
+    planned_units: int | None
+    weights: Mapping[str, int]
+
+    @classmethod
+    def of(cls, report: Answer) -> Course:
+        return cls(
+            report["period"]["days"],
+            report["status"] not in OVER,
+            report["method"]["planned_units"],
+            {one["key"]: one["weight"] for one in report["variations"]},
+        )
+
+    def rate(self, units: int) -> float:
+        return units / self.days if self.is_open and self.days > 0 else 0.0
+
+    def tuning(self, baseline: str, variation: str, level: float) -> Tuning:
+        """The report's."""
+        planned = planned_for(self.planned_units, self.weights, baseline, variation)
+        return Tuning.for_units(planned, level)
+
+
 class Wanted(NamedTuple):
     power: float
     level: float
@@ -146,18 +180,23 @@ class Wanted(NamedTuple):
     """Relative."""
 
 
-def _comparisons(metric: Answer, days: float, wanted: Wanted) -> Iterator[ArmPower]:
+def comparisons(metric: Answer, course: Course, wanted: Wanted) -> Iterator[ArmPower]:
     base, *arms = metric["arms"]
     baseline = _estimate(base)
-    for one in arms:
+    for one, compared in zip(arms, metric["comparisons"], strict=True):
         arm = _estimate(one)
         units = baseline.units + arm.units
-        rate = units / days if days > 0 else 0.0
-        design = design_of(baseline, arm, level=wanted.level, sequential=wanted.sequential)
+        rate = course.rate(units)
+        tuning = course.tuning(base["variation"], one["variation"], wanted.level)
+        design = design_of(
+            baseline, arm, level=wanted.level, tuning=tuning if wanted.sequential else None
+        )
+        # The report knows better why an arm has no value: a ratio or a quantile may have none.
+        why = compared["no_verdicts"].get("power")
         smallest: float | None = None
         if isinstance(design, NoVerdict):
             said: dict[str, Any] = {
-                "no_verdict": design.sentence,
+                "no_verdict": design.sentence if why is None else why["sentence"],
                 "horizons": [],
                 "effect": None,
             }

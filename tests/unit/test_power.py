@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from statsmodels.stats.power import NormalIndPower
 
 from analysis.estimates import Estimate
 from analysis.power import Design, days_to_go, design_of, detectable_at
+from analysis.sequential import AlwaysValid, Tuning, compare_always
 from analysis.verdict import NoVerdict, NoVerdictReason
 
 
@@ -33,9 +35,35 @@ def test_design_answers_undo_each_other() -> None:
 
 
 def test_design_that_may_be_looked_at_always_takes_more_units() -> None:
-    once, always = Design(1, 1), Design(1, 1, sequential=True)
-    more = always.units_needed(0.1) / once.units_needed(0.1)
-    assert more == pytest.approx(((3.0351 + 0.8416) / (1.96 + 0.8416)) ** 2, rel=1e-3)
+    once = Design(1, 1)
+    least = once.units_needed(0.1) * ((3.0351 + 0.8416) / (1.96 + 0.8416)) ** 2
+    planned = Design(1, 1, tuning=Tuning.for_units(round(least)))
+    assert planned.units_needed(0.1) == pytest.approx(least, rel=1e-3)
+    for other in (round(least / 50), round(least * 50)):
+        assert Design(1, 1, tuning=Tuning.for_units(other)).units_needed(0.1) > 1.05 * least
+
+
+@pytest.mark.parametrize("planned", [500, 10_000, 400_000])
+def test_design_has_the_power_that_reports_have_of_their_tuning(planned: int) -> None:
+    tuning, units, effect = Tuning.for_units(planned), 8_000, 0.08
+    random = np.random.default_rng(4)
+    gains = random.normal(effect, 2 / np.sqrt(units), 3_000)
+    half = units // 2
+    found = [
+        compare_always(Estimate(half, 0.0, 1.0), Estimate(half, float(gain), 1.0), tuning)
+        for gain in gains
+    ]
+    seen = sum(isinstance(one, AlwaysValid) and one.p_value < 0.05 for one in found) / len(found)
+    # Within three standard errors of a share of 3,000.
+    assert Design(1, 1, tuning=tuning).power(effect, units) == pytest.approx(seen, abs=0.027)
+
+
+@pytest.mark.parametrize("planned", [500, 400_000])
+def test_design_answers_undo_each_other_with_a_tuning(planned: int) -> None:
+    design = Design(3.0, 8.0, 0.4, tuning=Tuning.for_units(planned))
+    effect = design.minimum_detectable_effect(5_000, 0.9)
+    assert design.power(effect, 5_000) == pytest.approx(0.9)
+    assert design.units_needed(-effect, 0.9) == pytest.approx(5_000)
 
 
 def test_design_of_takes_the_variances_and_shares_of_the_experiment() -> None:
