@@ -70,12 +70,15 @@ class Point:
     sequential: AlwaysValid | NoVerdict | None = None
 
 
+Tunings = Mapping[str, Tuning]
+"""By variation: of its intervals against the baseline."""
+
 Series = Mapping[str, Sequence[Point]]
 """By variation; all have the same steps."""
 
 
 def settling(
-    added: Sequence[Added], variations: Sequence[str], kind: Kind, tuning: Tuning, level: float
+    added: Sequence[Added], variations: Sequence[str], kind: Kind, tunings: Tunings, level: float
 ) -> Series:
     """Cumulative. The first variation is the baseline; all rows are of one segment."""
     steps = sorted({row.step for row in added})
@@ -95,11 +98,11 @@ def settling(
             )
             for row, n, so_far in zip(of_step, units, sums, strict=True)
         ]
-    return _compared(points, tuning, level)
+    return _compared(points, tunings, level)
 
 
 def wearing(
-    added: Sequence[Added], variations: Sequence[str], kind: Kind, tuning: Tuning, level: float
+    added: Sequence[Added], variations: Sequence[str], kind: Kind, tunings: Tunings, level: float
 ) -> Series:
     """By days since exposure. `new_units` of a row are those that have lived through so many days,
     and no more, so `n` days hold those of `n` and of all later rows."""
@@ -112,7 +115,7 @@ def wearing(
             Point(day, 0, n, row.active_units, _own(row, n, kind), _of(n, row.own, kind))
             for day, (row, n) in enumerate(zip(of_day[:-1], left[1:], strict=True))
         ]
-    return _compared(points, tuning, level)
+    return _compared(points, tunings, level)
 
 
 def _by_variation(
@@ -128,11 +131,12 @@ def _nothing(step: int) -> Added:
     return Added("", "", step, 0, 0, Sums(), Sums())
 
 
-def _compared(points: Mapping[str, list[Point]], tuning: Tuning, level: float) -> Series:
+def _compared(points: Mapping[str, list[Point]], tunings: Tunings, level: float) -> Series:
     baseline, *others = points
     found: dict[str, Sequence[Point]] = {baseline: points[baseline]}
     for variation in others:
         pairs = zip(points[baseline], points[variation], strict=True)
+        tuning = tunings[variation]
         found[variation] = [_against(base, point, tuning, level) for base, point in pairs]
     return found
 

@@ -10,10 +10,10 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 
-from anabranch.definitions import Key
+from anabranch.definitions import Definition, Key
 from analysis.metric_catalogue import Kind as MetricKind
 from analysis.metric_catalogue import Metric
-from analysis.sequential import DEFAULT_PLANNED_UNITS, Tuning
+from analysis.sequential import DEFAULT_PLANNED_UNITS, Tuning, planned_for
 from analysis.series import Added, Point, Series, settling, wearing
 from analysis.verdict import NoVerdict
 from schemas.topics import EXPOSURES, INVITES, OUTCOMES, TURN_METRICS
@@ -45,7 +45,11 @@ class NoVerdictView(BaseModel):
 
 class SequentialView(BaseModel):
     p_value: float
-    ci: tuple[float, float] = Field(description="Of the effect; all intervals hold together.")
+    ci: tuple[float, float] = Field(
+        description="Of the effect. The intervals of one variation in one segment hold together "
+        "over all steps; not over several of these, and by days since exposure each one holds at "
+        "all times but not together with those of other days."
+    )
 
 
 class StepView(BaseModel):
@@ -71,6 +75,10 @@ class StepView(BaseModel):
 
 class VariationSteps(BaseModel):
     variation: str
+    tuned_for: int | None = Field(
+        description="At how many units of this variation and the baseline the intervals are "
+        "narrowest, as in the report; null for the baseline."
+    )
     points: list[StepView]
 
 
@@ -88,7 +96,7 @@ class SeriesAnswer(BaseModel):
     by: str | None
     baseline: str
     level: float
-    planned_units: int = Field(description="That the intervals are narrowest at.")
+    planned_units: int | None = Field(description="In all variations; null when nobody planned.")
     segments: list[SegmentSteps]
 
 
@@ -230,8 +238,8 @@ def _answer(
         )
     definition = experiment.definition
     variations = [variation.key for variation in definition.variations]
-    planned = definition.planned_units or DEFAULT_PLANNED_UNITS
-    tuning = Tuning.for_units(planned, level)
+    tuned_for = _tuned_for(definition)
+    tunings = {key: Tuning.for_units(units, level) for key, units in tuned_for.items()}
     compute = wearing if step == "days_since_exposure" else settling
     return SeriesAnswer(
         experiment=definition.key,
@@ -242,11 +250,12 @@ def _answer(
         by=by,
         baseline=variations[0],
         level=level,
-        planned_units=planned,
+        planned_units=definition.planned_units,
         segments=[
             _segment(
                 None if by is None else segment,
-                compute(list(part), variations, metric.kind, tuning, level),
+                compute(list(part), variations, metric.kind, tunings, level),
+                tuned_for,
                 step,
             )
             for segment, part in groupby(rows, key=lambda row: row.segment)
@@ -254,11 +263,27 @@ def _answer(
     )
 
 
-def _segment(segment: str | None, series: Series, step: Step) -> SegmentSteps:
+def _tuned_for(definition: Definition) -> Mapping[str, int]:
+    """By variation but the baseline, as the report does it."""
+    weights = {variation.key: variation.weight for variation in definition.variations}
+    baseline, *others = weights
+    return {
+        key: planned_for(definition.planned_units, weights, baseline, key) or DEFAULT_PLANNED_UNITS
+        for key in others
+    }
+
+
+def _segment(
+    segment: str | None, series: Series, tuned_for: Mapping[str, int], step: Step
+) -> SegmentSteps:
     return SegmentSteps(
         segment=segment,
         variations=[
-            VariationSteps(variation=variation, points=[_point(point, step) for point in points])
+            VariationSteps(
+                variation=variation,
+                tuned_for=tuned_for.get(variation),
+                points=[_point(point, step) for point in points],
+            )
             for variation, points in series.items()
         ],
     )

@@ -40,7 +40,7 @@ def test_settling_equals_all_units_together_at_each_step(large: int) -> None:
         name: [[large + int(random.poisson(high)) for _ in range(STEPS)] for _ in range(150)]
         for name, high in (("control", 5), ("warm", 6))
     }
-    found = settling(added(values), list(values), "mean", TUNING, 0.95)
+    found = settling(added(values), list(values), "mean", dict.fromkeys(values, TUNING), 0.95)
     for step in range(STEPS):
         arms = []
         for units in values.values():
@@ -66,7 +66,7 @@ def test_wearing_takes_units_that_have_lived_through_the_day() -> None:
         Added("", "a", 2, 2, 0, nothing, nothing),
         Added("", "b", 1, 4, 0, nothing, nothing),
     ]
-    found = wearing(rows, ["a", "b"], "mean", TUNING, 0.95)
+    found = wearing(rows, ["a", "b"], "mean", {"b": TUNING}, 0.95)
     # Three lived through one day and two through two; five have only just come.
     assert [point.units for point in found["a"]] == [5, 2]
     assert [point.own_value for point in found["a"]] == [6.0, 3.0]
@@ -78,3 +78,22 @@ def test_wearing_takes_units_that_have_lived_through_the_day() -> None:
 
 def test_joint_says_nothing_of_what_overflowed() -> None:
     assert joint(2, Sums(x=1.0, xx=float("inf"))) is None
+
+
+def test_settling_tunes_each_variation_for_its_own_units() -> None:
+    random = np.random.default_rng(2)
+    values = {
+        name: [[int(random.poisson(5)) for _ in range(STEPS)] for _ in range(150)]
+        for name in ("control", "warm", "cold")
+    }
+    tunings = {"warm": Tuning.for_units(500), "cold": Tuning.for_units(50_000)}
+    found = settling(added(values), list(values), "mean", tunings, 0.95)
+    for name, tuning in tunings.items():
+        control, arm = (
+            mean(Moments.of([sum(unit) for unit in values[one]])) for one in ("control", name)
+        )
+        expected, point = compare_always(control, arm, tuning), found[name][-1].sequential
+        assert isinstance(expected, AlwaysValid)
+        assert isinstance(point, AlwaysValid)
+        assert point.p_value == pytest.approx(expected.p_value)
+        assert point.interval.low == pytest.approx(expected.interval.low)
