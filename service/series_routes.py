@@ -18,6 +18,7 @@ from analysis.series import Added, Point, Series, settling, wearing
 from analysis.verdict import NoVerdict
 from schemas.topics import EXPOSURES, INVITES, OUTCOMES, TURN_METRICS
 from service.access import Access, Permission, needs
+from service.experiment_history import comparable
 from service.metrics import ServiceMetrics
 from service.problems import Kind, Problem, problem_answers
 from service.query_answers import QUERIED, From, Level, To, known_time, tagged, time_of
@@ -138,10 +139,13 @@ class SeriesAnswers:
             if begin is not None:
                 begin = max(begin, since or begin)
                 _check_length(key, step, begin, min(now, until or now))
+                versions = None
+                if since is None and until is None:
+                    versions = comparable(self._experiments.history(experiment))
                 question = SeriesQuestion(
                     key,
                     tuple(variation.key for variation in experiment.definition.variations),
-                    *(catalogued.metric, step, begin, until, now.date(), by, MOST_ROWS),
+                    *(catalogued.metric, step, begin, until, now.date(), by, MOST_ROWS, versions),
                 )
                 rows = await experiment_series(self._queries, question)
             found = _answer(experiment, metric, catalogued.metric, step, by, level, rows)
@@ -186,7 +190,8 @@ def series_routes(access: Access, answers: SeriesAnswers) -> APIRouter:
         * `days_since_exposure`: each day since the unit's first exposure for itself, whole days
           alone; an effect that fades along them was its novelty.
 
-        `from` and `to` choose units by their first exposure. Units that saw several variations are
+        `from` and `to` choose units by their first exposure; without them, the units are those that
+        came under the weights of now, as in the report. Units that saw several variations are
         left out. Steps in which nothing happened in any variation have no point. Quantiles do not
         add up over steps, nor does a cap that is a percentile: for these, see the report.
         """

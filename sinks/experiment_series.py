@@ -42,6 +42,8 @@ class SeriesQuestion:
     by: str | None
     most: int
     """Rows; there are more when one more comes back."""
+    versions: tuple[int, int] | None = None
+    """Of the definition that decided the first exposure: from and to, both included."""
 
 
 async def first_exposure(queries: LimitedQueries, experiment: str) -> datetime | None:
@@ -75,7 +77,10 @@ class _Statement:
         self._values: list[Value] = [value for value in values if not value.raw.past]
         self._is_whole = all(value.is_whole for value in self._values)
         self._by_age = asked.step == "days_since_exposure"
+        low, high = asked.versions or (0, 0)
         self.parameters: dict[str, Any] = {
+            "low": low,
+            "high": high,
             "experiment": asked.experiment,
             "variations": list(asked.variations),
             "begin": milliseconds(asked.begin),
@@ -119,10 +124,14 @@ class _Statement:
         wanted += " AND since >= fromUnixTimestamp64Milli({begin:Int64})"
         if self._asked.until is not None:
             wanted += " AND since < fromUnixTimestamp64Milli({until:Int64})"
+        version = ""
+        if self._asked.versions is not None:
+            version = f", argMin(first.version, {earliest}) AS first_version"
+            wanted += " AND first_version BETWEEN {low:Int32} AND {high:Int32}"
         return (
             f"SELECT unit_hash, seen[1] AS variation, segment, since FROM (SELECT "
             f"sipHash128(unit) AS unit_hash, min(first.ts) AS since, {segment} AS segment, "
-            "groupUniqArrayArray(variations) AS seen FROM unit_exposures "
+            f"groupUniqArrayArray(variations) AS seen{version} FROM unit_exposures "
             f"WHERE experiment = {{experiment:String}} GROUP BY unit_hash) WHERE {wanted}"
         )
 

@@ -208,3 +208,27 @@ async def test_wrong_questions_are_told_what_would_be_right(
         missing = await client.get(f"/v1/experiments/{key[:-1]}/series")
         assert missing.status_code == 404
         assert f"did you mean {key}?" in missing.json()["detail"]
+
+
+async def test_series_has_the_units_of_the_weights_of_now(
+    service: Service, events: EventApplier, begin_ms: int
+) -> None:
+    key = await experiment(service)
+    weighed = zip(VARIATIONS, (1_000, 9_000), strict=True)
+    weights = [{"key": name, "weight": weight} for name, weight in weighed]
+    async with service.client(Role.ADMIN) as client:
+        assert (await client.post(f"/v1/experiments/{key}/stop", json={})).status_code == 200
+        changed = await client.patch(f"/v1/experiments/{key}", json={"variations": weights})
+        assert changed.status_code == 200, changed.text
+        version = changed.json()["version"]
+    given = told(key, begin_ms, units=200)
+    for number, exposure in enumerate(given.exposures):
+        exposure["version"] = version if number % 2 else 1
+    await given.put(events)
+    now = {u for u, one in units_of(given, key).items() if one["version"] == version}
+    for asked, units in (
+        ({}, len(now)),
+        ({"from": "2020-01-01T00:00:00Z"}, len(units_of(given, key))),
+    ):
+        (segment,) = (await ask(service, key, step="day", **asked))["segments"]
+        assert sum(one["points"][-1]["units"] for one in segment["variations"]) == units
