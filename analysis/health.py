@@ -156,8 +156,18 @@ def dead_letters(dead: DeadLetters, exposures: int) -> Finding:
     return Finding(Name.DEAD_LETTERS, verdict, sentence, what_to_do, figures)
 
 
-def freshness(lag_seconds: float | None) -> Finding:
-    figures = {"lag_seconds": lag_seconds}
+def freshness(lag_seconds: float | None, pending: int | None = None) -> Finding:
+    """`pending` are offsets in Kafka that are not applied; None where it does not say."""
+    figures = {"lag_seconds": lag_seconds, "pending": pending}
+    if lag_seconds is None and pending is not None:
+        return Finding(
+            Name.FRESHNESS,
+            Verdict.WARNING,
+            f"{_count(pending, 'event waits', 'events wait')} to be applied; it is not known for "
+            "how long.",
+            "Look again in a minute; `anabranch status` shows whether the workers run.",
+            figures,
+        )
     if lag_seconds is None:
         return Finding(
             Name.FRESHNESS,

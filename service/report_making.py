@@ -76,7 +76,10 @@ class ReportMaker:
             experiment.status.value,
             now,
             _freshness(fresh, observed),
-            data_health(observed, self._shares(key), request.variations[0], fresh.lag_seconds),
+            data_health(
+                *(observed, self._shares(key), request.variations[0]),
+                *(fresh.lag_seconds, fresh.pending),
+            ),
         )
         options = ReportOptions(
             level=asked.level,
@@ -92,8 +95,10 @@ class ReportMaker:
         """Whether events are held up, which changes no offset; and the hour, since a report says
         how long the experiment has been running."""
         seen = await self._ingestion.look()
-        lag = freshness(freshness_of(seen).lag_seconds)
-        return lag.verdict, int(seen.at.timestamp()) // 3_600
+        fresh = freshness_of(seen)
+        return freshness(fresh.lag_seconds, fresh.pending).verdict, int(
+            seen.at.timestamp()
+        ) // 3_600
 
     def _shares(self, key: str) -> Mapping[int, Shares]:
         """That units of each version should have, by that version's weights."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from analysis.freshness import Freshness, Progress, freshness
+from analysis.freshness import Freshness, Progress, freshness, reached
 from schemas.topics import TOPICS
 from service.access import Access, Permission, needs
 from service.problems import Kind, Problem, problem_answers
@@ -21,6 +21,9 @@ from streams.log_ends import LogEnds, LogsUnknownError
 
 # Whoever asks within this time gets the same answer: a screen full of dashboards costs one query.
 KEPT_SECONDS = 0.25
+# What waits may have come a moment ago or long ago. Where the last event applied does not tell,
+# Kafka is asked which offset came so long ago: those before it are applied, or not.
+STEPS = tuple(timedelta(seconds=seconds) for seconds in (2, 10, 60, 300, 900))
 INGESTED = tuple(topic.name for topic in TOPICS if topic.emitted)
 
 
@@ -85,11 +88,13 @@ class FreshnessReport(BaseModel):
     topics: list[TopicFreshness]
 
 
-class _Seen(NamedTuple):
+class Seen(NamedTuple):
     at: datetime
     figures: Figures
     bounds: Mapping[TopicPartition, Bounds]
     kafka_problem: str | None
+    reached: Mapping[TopicPartition, datetime] = {}
+    """Of partitions that wait, where it is known: all that had come by then is applied."""
 
 
 class Ingestion:
@@ -98,9 +103,9 @@ class Ingestion:
     def __init__(self, figures: IngestionFigures, ends: LogEnds) -> None:
         self._figures = figures
         self._ends = ends
-        self._looking: asyncio.Task[_Seen] | None = None
+        self._looking: asyncio.Task[Seen] | None = None
 
-    async def look(self) -> _Seen:
+    async def look(self) -> Seen:
         if self._looking is None or _is_old(self._looking):
             self._looking = asyncio.create_task(self._look())
         try:
@@ -111,7 +116,7 @@ class Ingestion:
                 Kind.CLICKHOUSE_UNAVAILABLE, str(error), headers={"Retry-After": "2"}
             ) from error
 
-    async def _look(self) -> _Seen:
+    async def _look(self) -> Seen:
         # Kafka first: what is applied meanwhile then shows as applied, never as more than there is.
         problem: str | None = None
         bounds: Mapping[TopicPartition, Bounds] = {}
@@ -119,14 +124,24 @@ class Ingestion:
             bounds = await self._ends.read(INGESTED)
         except LogsUnknownError as error:
             problem = str(error)
-        return _Seen(datetime.now(UTC), await self._figures.read(), bounds, problem)
+        seen = Seen(datetime.now(UTC), await self._figures.read(), bounds, problem)
+        waiting = _waiting(seen)
+        if not waiting:
+            return seen
+        times = [seen.at - step for step in STEPS]
+        try:
+            firsts = await self._ends.firsts(waiting, times)
+        except LogsUnknownError as error:
+            return seen._replace(kafka_problem=str(error))
+        known = {place: reached(waiting[place], of_place) for place, of_place in firsts.items()}
+        return seen._replace(reached={place: at for place, at in known.items() if at is not None})
 
     async def close(self) -> None:
         await self._figures.close()
         await self._ends.close()
 
 
-def _is_old(looking: asyncio.Task[_Seen]) -> bool:
+def _is_old(looking: asyncio.Task[Seen]) -> bool:
     if not looking.done():
         return False
     if looking.cancelled() or looking.exception() is not None:
@@ -158,7 +173,7 @@ def stats_routes(access: Access, ingestion: Ingestion) -> APIRouter:
     return router
 
 
-def stats_of(seen: _Seen) -> Stats:
+def stats_of(seen: Seen) -> Stats:
     topics = [_topic_stats(seen, topic) for topic in INGESTED]
     return Stats(
         at=seen.at,
@@ -172,7 +187,7 @@ def stats_of(seen: _Seen) -> Stats:
     )
 
 
-def freshness_of(seen: _Seen) -> FreshnessReport:
+def freshness_of(seen: Seen) -> FreshnessReport:
     of_topics = {topic: freshness(_progress(seen, topic), seen.at) for topic in INGESTED}
     overall = freshness(
         [Progress(fresh.watermark, fresh.pending) for fresh in of_topics.values()], seen.at
@@ -201,7 +216,7 @@ def _topic_freshness(topic: str, fresh: Freshness) -> TopicFreshness:
     )
 
 
-def _topic_stats(seen: _Seen, topic: str) -> TopicStats:
+def _topic_stats(seen: Seen, topic: str) -> TopicStats:
     known = [p for p in seen.figures.partitions if p.topic == topic]
     partitions = _partitions(seen, topic)
     return TopicStats(
@@ -219,7 +234,7 @@ def _topic_stats(seen: _Seen, topic: str) -> TopicStats:
     )
 
 
-def _partitions(seen: _Seen, topic: str) -> list[PartitionStats]:
+def _partitions(seen: Seen, topic: str) -> list[PartitionStats]:
     known = {p.partition: p for p in seen.figures.partitions if p.topic == topic}
     there = {place.partition for place in seen.bounds if place.topic == topic}
     return [
@@ -250,14 +265,30 @@ def _partition(
     )
 
 
-def _progress(seen: _Seen, topic: str) -> list[Progress]:
+def _waiting(seen: Seen) -> dict[TopicPartition, int]:
+    """The offset that is applied next, where the last event applied is older than a moment."""
+    return {
+        TopicPartition(topic, partition.partition): partition.end_offset - partition.pending
+        for topic in INGESTED
+        for partition in _partitions(seen, topic)
+        if partition.pending and partition.end_offset is not None
+        if (mark := _mark(partition)) is None or mark < seen.at - STEPS[0]
+    }
+
+
+def _progress(seen: Seen, topic: str) -> list[Progress]:
     found = []
     for partition in _partitions(seen, topic):
-        mark = partition.last_event_time
-        if mark is not None and partition.applied_at is not None:
-            mark = min(mark, partition.applied_at)  # a sender's clock may be ahead
-        found.append(Progress(mark, partition.pending))
+        there = seen.reached.get(TopicPartition(topic, partition.partition))
+        marks = [mark for mark in (_mark(partition), there) if mark is not None]
+        found.append(Progress(max(marks, default=None), partition.pending))
     return found
+
+
+def _mark(partition: PartitionStats) -> datetime | None:
+    if partition.last_event_time is None or partition.applied_at is None:
+        return partition.last_event_time
+    return min(partition.last_event_time, partition.applied_at)  # a sender's clock may be ahead
 
 
 def _sum(numbers: Sequence[int | None]) -> int | None:

@@ -183,6 +183,7 @@ def test_loss_starts_nowhere_when_nobody_came() -> None:
         pytest.param(freshness(200.0), Verdict.WARNING, id="behind"),
         pytest.param(freshness(7_200.0), Verdict.BAD, id="far behind"),
         pytest.param(freshness(None), Verdict.WARNING, id="unknown freshness"),
+        pytest.param(freshness(None, 3), Verdict.WARNING, id="waiting for an unknown time"),
     ],
 )
 def test_finding_has_a_sentence_and_what_to_do(finding: Finding, verdict: Verdict) -> None:
