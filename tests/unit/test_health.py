@@ -140,6 +140,19 @@ def test_sample_ratio_leaves_out_and_counts_units_that_no_version_can_have_given
     assert found.figures["unplanned_units"] == 103
 
 
+@pytest.mark.parametrize(
+    ("judged", "verdict"),
+    [pytest.param(0, Verdict.BAD, id="all"), pytest.param(6, Verdict.WARNING, id="most")],
+)
+def test_sample_ratio_is_not_sound_when_no_version_is_known_that_units_came_by(
+    judged: int, verdict: Verdict
+) -> None:
+    seen = [arrived(0, judged // 2, judged // 2), arrived(0, 900, 100, version=99)]
+    found = sample_ratios(seen, {1: HALVES})
+    assert found.verdict is verdict
+    assert found.figures["unplanned_units"] == 1_000
+
+
 def test_sample_ratio_says_that_nobody_came_when_there_are_no_units() -> None:
     found = sample_ratios([], {1: HALVES})
     assert (found.verdict, found.figures["p_value"]) == (Verdict.OK, None)
