@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 
 from analysis.health import freshness
-from analysis.health_arrivals import Shares, expected_shares
 from analysis.health_summary import Observed, data_health
 from analysis.report import ReportOptions, Subject, report_of
 from analysis.report_document import (
@@ -19,6 +18,7 @@ from analysis.report_document import (
 )
 from analysis.report_metrics import select
 from analysis.unit_statistics import BY_LOCALE, StatisticsRequest
+from service.expected_shares import shares_by_version
 from service.query_cache import Offsets
 from service.reported_experiments import CataloguedMetric, Reported, ReportedExperiments
 from service.reports import ReportQuestion
@@ -70,6 +70,7 @@ class ReportMaker:
             self._units.of(request), self._health.of(health), self._ingestion.look()
         )
         fresh = freshness_of(seen)
+        shares = shares_by_version(self._experiments.history(key), now)
         subject = Subject(
             definition,
             experiment.version,
@@ -77,7 +78,7 @@ class ReportMaker:
             now,
             _freshness(fresh, observed),
             data_health(
-                *(observed, self._shares(key), request.variations[0]),
+                *(observed, shares, request.variations[0]),
                 *(fresh.lag_seconds, fresh.pending),
             ),
         )
@@ -99,13 +100,6 @@ class ReportMaker:
         return freshness(fresh.lag_seconds, fresh.pending).verdict, int(
             seen.at.timestamp()
         ) // 3_600
-
-    def _shares(self, key: str) -> Mapping[int, Shares]:
-        """That units of each version should have, by that version's weights."""
-        return {
-            number: expected_shares(definition, at)
-            for number, at, definition in self._experiments.versions(key)
-        }
 
 
 def _freshness(fresh: FreshnessReport, observed: Observed) -> FreshnessAnswer:

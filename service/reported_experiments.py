@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 from typing import NamedTuple
 
+from anabranch.definition_records import Document
 from anabranch.definitions import Definition
 from anabranch.plans import Status
 from anabranch.reading import DefinitionError, read
@@ -84,15 +83,9 @@ class ReportedExperiments:
                 found[key] = self.metric(key)
         return found
 
-    def versions(self, key: str) -> list[tuple[int, datetime, Definition]]:
-        """Of an experiment, those that are known and that this release can read."""
-        found = []
-        for document in self._store.history(key):
-            with contextlib.suppress(DefinitionError):
-                definition = read(Definition, content_of(document))
-                at = datetime.fromtimestamp(document.changed_at_ms / 1000, UTC)
-                found.append((document.version, at, definition))
-        return found
+    def history(self, key: str) -> tuple[Document, ...]:
+        """The versions of an experiment that are known, the oldest first."""
+        return self._store.history(key)
 
 
 def metric_keys(definition: Definition) -> tuple[str, ...]:
