@@ -27,6 +27,8 @@ from sinks.report_health import HealthQuestion, ReportHealth
 from sinks.unit_statistics import UnitStatisticsReader
 
 CODE_VERSION = version("anabranch")
+LOOK_SECONDS = 2.0
+"""The look at freshness that the cache took just before does for the report as well."""
 
 
 class ReportMaker:
@@ -67,7 +69,7 @@ class ReportMaker:
             *(key, request.metrics, now.date(), asked.since, asked.until, asked.by or BY_LOCALE)
         )
         statistics, observed, seen = await asyncio.gather(
-            self._units.of(request), self._health.of(health), self._ingestion.look()
+            self._units.of(request), self._health.of(health), self._ingestion.look(LOOK_SECONDS)
         )
         fresh = freshness_of(seen)
         shares = shares_by_version(self._experiments.history(key), now)

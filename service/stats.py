@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
@@ -21,9 +22,12 @@ from streams.log_ends import LogEnds, LogsUnknownError
 
 # Whoever asks within this time gets the same answer: a screen full of dashboards costs one query.
 KEPT_SECONDS = 0.25
+# Kafka that is away costs seconds to ask; so long nobody asks it again.
+UNKNOWN_SECONDS = 10.0
 # What waits may have come a moment ago or long ago. Where the last event applied does not tell,
 # Kafka is asked which offset came so long ago: those before it are applied, or not.
 STEPS = tuple(timedelta(seconds=seconds) for seconds in (2, 10, 60, 300, 900))
+Answer = TypeVar("Answer")
 INGESTED = tuple(topic.name for topic in TOPICS if topic.emitted)
 
 
@@ -100,13 +104,22 @@ class Seen(NamedTuple):
 class Ingestion:
     """One look at ClickHouse and Kafka serves all who ask at the same time."""
 
-    def __init__(self, figures: IngestionFigures, ends: LogEnds) -> None:
+    def __init__(
+        self,
+        figures: IngestionFigures,
+        ends: LogEnds,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._figures = figures
         self._ends = ends
+        self._clock = clock
         self._looking: asyncio.Task[Seen] | None = None
+        self._unknown: tuple[float, str] | None = None
 
-    async def look(self) -> Seen:
-        if self._looking is None or _is_old(self._looking):
+    async def look(self, kept_seconds: float = KEPT_SECONDS) -> Seen:
+        """Raises a Problem (503). A look that is no older than `kept_seconds` will do."""
+        if self._looking is None or _is_old(self._looking, kept_seconds):
             self._looking = asyncio.create_task(self._look())
         try:
             # Shielded: who asked first may go away, the others still wait for the answer.
@@ -121,7 +134,7 @@ class Ingestion:
         problem: str | None = None
         bounds: Mapping[TopicPartition, Bounds] = {}
         try:
-            bounds = await self._ends.read(INGESTED)
+            bounds = await self._asked(lambda: self._ends.read(INGESTED))
         except LogsUnknownError as error:
             problem = str(error)
         seen = Seen(datetime.now(UTC), await self._figures.read(), bounds, problem)
@@ -130,23 +143,34 @@ class Ingestion:
             return seen
         times = [seen.at - step for step in STEPS]
         try:
-            firsts = await self._ends.firsts(waiting, times)
+            firsts = await self._asked(lambda: self._ends.firsts(waiting, times))
         except LogsUnknownError as error:
             return seen._replace(kafka_problem=str(error))
         known = {place: reached(waiting[place], of_place) for place, of_place in firsts.items()}
         return seen._replace(reached={place: at for place, at in known.items() if at is not None})
+
+    async def _asked(self, question: Callable[[], Awaitable[Answer]]) -> Answer:
+        if self._unknown is not None and self._clock() < self._unknown[0]:
+            raise LogsUnknownError(self._unknown[1])
+        try:
+            answer = await question()
+        except LogsUnknownError as error:
+            self._unknown = self._clock() + UNKNOWN_SECONDS, str(error)
+            raise
+        self._unknown = None
+        return answer
 
     async def close(self) -> None:
         await self._figures.close()
         await self._ends.close()
 
 
-def _is_old(looking: asyncio.Task[Seen]) -> bool:
+def _is_old(looking: asyncio.Task[Seen], kept_seconds: float) -> bool:
     if not looking.done():
         return False
     if looking.cancelled() or looking.exception() is not None:
         return True
-    return (datetime.now(UTC) - looking.result().at).total_seconds() > KEPT_SECONDS
+    return (datetime.now(UTC) - looking.result().at).total_seconds() > kept_seconds
 
 
 def stats_routes(access: Access, ingestion: Ingestion) -> APIRouter:
