@@ -110,7 +110,7 @@ def _freshness(fresh: FreshnessReport, observed: Observed) -> FreshnessAnswer:
         applied_at=fresh.applied_at,
         lag_seconds=fresh.lag_seconds,
         late_events=observed.late,
-        dead_letters=observed.dead.of_experiment + observed.dead.unreadable,
+        dead_letters=observed.dead.total,
     )
 
 

@@ -32,7 +32,7 @@ SEGMENT = "substring(first_key, position(first_key, '\\0') + 1)"
 
 TOPICS = (EXPOSURES.name, TURN_METRICS.name, INVITES.name, OUTCOMES.name)
 MOST_LETTERS = 1_000
-"""Dead letters that are decoded; more may possibly belong to the experiment."""
+"""Of each topic, about so many dead letters are decoded; of more, a sample stands for all."""
 
 KEPT_SECONDS = 600.0
 
@@ -102,11 +102,33 @@ class ReportHealth:
         return late, events
 
     async def _dead(self, asked: HealthQuestion) -> DeadLetters:
-        given = {**_given(asked), "readable": list(READABLE), "most": MOST_LETTERS}
-        ((named, unreadable),) = await self._rows(_DEAD, given)
-        letters = await self._rows(_NAMED, given) if named else []
-        own = sum(carries(topic, value, asked.experiment) for topic, value in letters)
-        return DeadLetters(own, unreadable + max(0, named - len(letters)))
+        given = {**_given(asked), "readable": list(READABLE)}
+        own: Counter[str] = Counter()
+        unreadable = 0
+        for topic, named, others in await self._rows(_DEAD, given):
+            unreadable += others
+            if named:
+                own[topic] = await self._carrying(topic, named, asked.experiment, given)
+        turns = own[TURN_METRICS.name]
+        return DeadLetters(
+            of_experiment=own[EXPOSURES.name],
+            unreadable=unreadable,
+            turns=turns,
+            invites=own[INVITES.name],
+            turns_stored=(await self._rows(_TURNS, given))[0][0] if turns else 0,
+        )
+
+    async def _carrying(
+        self, topic: str, named: int, experiment: str, given: Mapping[str, object]
+    ) -> int:
+        """How many of the letters that have the experiment's key in them are events of it."""
+        step = -(-named // MOST_LETTERS)
+        letters = await self._rows(_NAMED, {**given, "topics": [topic], "step": step})
+
+        def carried() -> int:
+            return sum(carries(topic, value, experiment) for (value,) in letters)
+
+        return round(await asyncio.to_thread(carried) * named / max(1, len(letters)))
 
     async def _lasting(
         self, asked: HealthQuestion, keyed: _Keyed, arrived: Sequence[Sequence[Any]]
@@ -229,10 +251,17 @@ WHERE topic IN {{topics:Array(String)}} AND {_in_period("timestamp")}
 _HAS_KEY = "position(assumeNotNull(value), {experiment:String}) > 0"
 _IS_READABLE = f"reason IN {{readable:Array(String)}} AND topic != '{OUTCOMES.name}'"
 _DEAD = f"""
-SELECT countIf({_IS_READABLE} AND {_HAS_KEY}), countIf(NOT ({_IS_READABLE})) {_LETTERS}
+SELECT topic, countIf({_IS_READABLE} AND {_HAS_KEY}), countIf(NOT ({_IS_READABLE})) {_LETTERS}
+GROUP BY topic
 """
 _NAMED = f"""
-SELECT topic, value {_LETTERS} AND {_IS_READABLE} AND {_HAS_KEY} LIMIT {{most:UInt64}}
+SELECT value {_LETTERS} AND {_IS_READABLE} AND {_HAS_KEY}
+    AND cityHash64(partition, epoch, offset) % {{step:UInt64}} = 0
+"""
+_TURNS = """
+SELECT sum(n) FROM unit_metrics WHERE experiment = {experiment:String}
+    AND day >= toDate({since:DateTime64(3, 'UTC')})
+    AND toDate32(day) <= toDate32({until:DateTime64(3, 'UTC')})
 """
 
 

@@ -192,6 +192,19 @@ def test_loss_starts_nowhere_when_nobody_came() -> None:
         pytest.param(dead_letters(DeadLetters(0, 7), 100), Verdict.WARNING, id="possibly dead"),
         pytest.param(dead_letters(DeadLetters(1, 0), 1_000), Verdict.WARNING, id="one dead"),
         pytest.param(dead_letters(DeadLetters(50, 0), 1_000), Verdict.BAD, id="many dead"),
+        pytest.param(
+            dead_letters(DeadLetters(0, 0, turns=50, turns_stored=1_000_000), 100),
+            Verdict.WARNING,
+            id="a few turns dead, more than of the exposures",
+        ),
+        pytest.param(
+            dead_letters(DeadLetters(0, 0, turns=50, turns_stored=1_000), 1_000_000),
+            Verdict.BAD,
+            id="many turns dead",
+        ),
+        pytest.param(
+            dead_letters(DeadLetters(0, 0, invites=1), 100), Verdict.WARNING, id="a dead invite"
+        ),
         pytest.param(freshness(0.4), Verdict.OK, id="fresh"),
         pytest.param(freshness(200.0), Verdict.WARNING, id="behind"),
         pytest.param(freshness(7_200.0), Verdict.BAD, id="far behind"),
