@@ -40,7 +40,7 @@ class Reporting:
         self._units = UnitStatisticsReader(
             settings.clickhouse, StatisticsLimits(limits.seconds, limits.memory_mb * 1_000_000)
         )
-        self._health = ReportHealth(settings.clickhouse)
+        self._health = ReportHealth(self._queries)
         self._reports = Reports(
             experiments,
             ReportMaker(experiments, self._units, self._health, ingestion),
@@ -66,5 +66,4 @@ class Reporting:
         await self._turns.close()
         await self._growth.close()
         await self._units.close()
-        await self._health.close()
         await self._queries.close()

@@ -20,9 +20,8 @@ from analysis.metric_catalogue import Metric
 from analysis.moments import JointMoments
 from analysis.unit_statistics import StatisticsRequest
 from schemas.topics import EXPOSURES, INVITES, OUTCOMES, TURN_METRICS
-from sinks.clickhouse import AsyncClient, connect, typed_errors
 from sinks.letter_reading import READABLE, carries
-from sinks.settings import ClickHouseSettings
+from sinks.limited_queries import LimitedQueries
 from sinks.statistics_branches import Branches, Parameters
 
 FIRST_VERSION = "reinterpretAsInt32(reverse(unhex(substring(first_key, 17, 8))))"
@@ -34,10 +33,13 @@ TOPICS = (EXPOSURES.name, TURN_METRICS.name, INVITES.name, OUTCOMES.name)
 MOST_LETTERS = 1_000
 """Of each topic, about so many dead letters are decoded; of more, a sample stands for all."""
 
+MOST_SEGMENTS = 200
+OTHER_SEGMENTS = "other"
+"""All but the largest."""
+
 KEPT_SECONDS = 600.0
 
 _MOST_KEPT = 1_000
-_LONGEST_SECONDS = 10
 _LONG_AGO, _FAR_AHEAD = datetime(1970, 1, 2, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 
 
@@ -55,19 +57,15 @@ class HealthQuestion(NamedTuple):
 
 
 class ReportHealth:
-    """Keeps a client of its own."""
-
     def __init__(
-        self, settings: ClickHouseSettings, *, clock: Callable[[], float] = time.monotonic
+        self, queries: LimitedQueries, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._settings = settings
+        self._queries = queries
         self._clock = clock
         self._kept: dict[Hashable, tuple[float, Mapping[str, Mapping[str, JointMoments]]]] = {}
-        self._client: AsyncClient | None = None
-        self._connecting = asyncio.Lock()
 
     async def of(self, asked: HealthQuestion) -> Observed:
-        """Raises ClickHouseUnavailable or ClickHouseRefused."""
+        """Raises QueryLimitError, ClickHouseUnavailable or ClickHouseRefused."""
         keyed = _Keyed(asked)
         rows = await self._rows(_arrivals_statement(keyed.first_key), keyed.given(asked))
         found: defaultdict[tuple[int, date, str], dict[str, int]] = defaultdict(dict)
@@ -91,11 +89,6 @@ class ReportHealth:
             dead=dead,
             lasting=lasting,
         )
-
-    async def close(self) -> None:
-        if self._client is not None:
-            await self._client.close()
-            self._client = None
 
     async def _lateness(self, asked: HealthQuestion) -> tuple[int, int]:
         ((late, events),) = await self._rows(_LATENESS, _given(asked))
@@ -168,17 +161,7 @@ class ReportHealth:
         return found
 
     async def _rows(self, statement: str, given: Mapping[str, object]) -> Sequence[Any]:
-        with typed_errors(self._settings):
-            async with self._connecting:
-                if self._client is None:
-                    self._client = await connect(self._settings)
-            answer = await self._client.query(
-                statement,
-                parameters=dict(given),
-                settings={"max_execution_time": _LONGEST_SECONDS},
-                column_formats={"value": "bytes"},
-            )
-            return answer.result_rows
+        return await self._queries.rows(statement, given, {"value": "bytes"})
 
 
 class _Keyed:
@@ -224,11 +207,20 @@ def _met(first_key: str) -> str:
 
 
 def _arrivals_statement(first_key: str) -> str:
-    return (
+    """Of very many segments, the smaller ones count as one, so that the answer has a bound."""
+    arrived = (
         f"SELECT {FIRST_VERSION} AS version, toDate(since) AS day, {SEGMENT} AS segment, "
-        f"{FIRST_VARIATION} AS variation, count(), countIf(saw_several), sum(times), "
-        f"toUnixTimestamp64Milli(min(met.since)) FROM ({_met(first_key)}) AS met "
-        "GROUP BY version, day, segment, variation ORDER BY version, day, segment, variation"
+        f"{FIRST_VARIATION} AS variation, count() AS units, countIf(saw_several) AS several, "
+        f"sum(times) AS shown, toUnixTimestamp64Milli(min(met.since)) AS began "
+        f"FROM ({_met(first_key)}) AS met GROUP BY version, day, segment, variation"
+    )
+    sized = f"SELECT *, sum(units) OVER (PARTITION BY segment) AS size FROM ({arrived})"
+    ranked = f"SELECT *, dense_rank() OVER (ORDER BY size DESC, segment) AS place FROM ({sized})"
+    return (
+        f"SELECT version, day, if(place <= {MOST_SEGMENTS}, segment, '{OTHER_SEGMENTS}') AS named, "
+        "variation, sum(units), sum(several), sum(shown), min(began) "
+        f"FROM ({ranked}) GROUP BY version, day, named, variation "
+        "ORDER BY version, day, named, variation"
     )
 
 

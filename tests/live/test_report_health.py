@@ -21,8 +21,15 @@ from analysis.metric_catalogue import BUILT_IN
 from analysis.moments import JointMoments
 from schemas.topics import EXPOSURES, TURN_METRICS
 from sinks.clickhouse import connected
+from sinks.limited_queries import LimitedQueries
 from sinks.migrate import migrate
-from sinks.report_health import MOST_LETTERS, HealthQuestion, ReportHealth
+from sinks.report_health import (
+    MOST_LETTERS,
+    MOST_SEGMENTS,
+    OTHER_SEGMENTS,
+    HealthQuestion,
+    ReportHealth,
+)
 from sinks.settings import ClickHouseSettings
 from tests.live.clickhouse_fixture import ClickHouse
 
@@ -76,6 +83,13 @@ async def settings(clickhouse: ClickHouse) -> AsyncIterator[ClickHouseSettings]:
             )
         yield settings
         await client.command(f"DROP DATABASE {settings.database} SYNC")
+
+
+@pytest_asyncio.fixture
+async def health(settings: ClickHouseSettings) -> AsyncIterator[ReportHealth]:
+    queries = LimitedQueries(settings)
+    yield ReportHealth(queries)
+    await queries.close()
 
 
 def _rows() -> dict[str, list[dict[str, Any]]]:
@@ -139,16 +153,12 @@ def _letters() -> list[tuple[str, str, bytes]]:
     ]
 
 
-async def test_observed_is_what_the_tables_hold(settings: ClickHouseSettings) -> None:
+async def test_observed_is_what_the_tables_hold(health: ReportHealth) -> None:
     metrics = {"turn_ms": BUILT_IN["turn_ms"], "exposures": BUILT_IN["exposures"]}
-    health = ReportHealth(settings)
-    try:
-        seen = await health.of(HealthQuestion(KEY, metrics, TODAY))
-        by_plan = await health.of(HealthQuestion(KEY, {}, TODAY, by="plan"))
-        since = datetime.now(UTC) - timedelta(days=4)
-        late = await health.of(HealthQuestion(KEY, {}, TODAY, since=since, until=since))
-    finally:
-        await health.close()
+    seen = await health.of(HealthQuestion(KEY, metrics, TODAY))
+    by_plan = await health.of(HealthQuestion(KEY, {}, TODAY, by="plan"))
+    since = datetime.now(UTC) - timedelta(days=4)
+    late = await health.of(HealthQuestion(KEY, {}, TODAY, since=since, until=since))
 
     arrived = Counter((unit.day, unit.locale, unit.variation) for unit in UNITS)
     assert arrived == {
@@ -196,18 +206,14 @@ def _lasting(unit: Unit) -> tuple[float, float]:
     return later / (TODAY - then).days, first / 3
 
 
-async def test_observed_is_nothing_where_nobody_came(settings: ClickHouseSettings) -> None:
-    health = ReportHealth(settings)
-    try:
-        seen = await health.of(HealthQuestion("nobody", BUILT_IN, TODAY))
-    finally:
-        await health.close()
+async def test_observed_is_nothing_where_nobody_came(health: ReportHealth) -> None:
+    seen = await health.of(HealthQuestion("nobody", BUILT_IN, TODAY))
     assert (seen.units, seen.in_several, seen.exposures) == (0, 0, 0)
     assert data_health(seen, {}, "control", None).problems == ()
 
 
 async def test_dead_letters_are_estimated_from_a_sample_when_there_are_very_many(
-    settings: ClickHouseSettings,
+    settings: ClickHouseSettings, health: ReportHealth
 ) -> None:
     """Three of four have the key of the experiment, a quarter of them as a part of another's."""
     values = [_exposure_bytes(key) for key in (KEY, KEY, f"{KEY}_2", "another")]
@@ -219,10 +225,31 @@ async def test_dead_letters_are_estimated_from_a_sample_when_there_are_very_many
             f"[{', '.join(repr(value.hex()) for value in values)}][1 + number % 4]), now64(3), "
             f"now64(3) FROM numbers({many})"
         )
-    health = ReportHealth(settings)
-    try:
-        seen = await health.of(HealthQuestion(KEY, {}, TODAY))
-    finally:
-        await health.close()
+    seen = await health.of(HealthQuestion(KEY, {}, TODAY))
     assert abs(seen.dead.of_experiment - many / 2) < 0.1 * many
     assert data_health(seen, {}, "control", 0.5).of(Name.DEAD_LETTERS)[0].verdict is Verdict.BAD
+
+
+async def test_smaller_segments_are_counted_together_when_there_are_very_many(
+    settings: ClickHouseSettings, health: ReportHealth
+) -> None:
+    first = {"ts": _seconds(TODAY), "version": 1, "variation": "warm", "attributes": []}
+    rows = [
+        {
+            "experiment": "wide",
+            "unit": f"u{n}",
+            "variations": ["warm"],
+            "n": 1,
+            "first": {**first, "locale": f"l{n % 300}"},
+            "last_ts": _seconds(TODAY),
+        }
+        for n in range(700)
+    ]
+    async with connected(settings) as client:
+        body = "\n".join(map(json.dumps, rows))
+        await client.raw_insert("unit_exposures", insert_block=body, fmt="JSONEachRow")
+    seen = await health.of(HealthQuestion("wide", {}, TODAY))
+    sizes = {one.segment: one.units["warm"] for one in seen.arrivals}
+    assert len(sizes) == MOST_SEGMENTS + 1
+    assert sizes[OTHER_SEGMENTS] == 2 * (300 - MOST_SEGMENTS)
+    assert seen.units == 700
