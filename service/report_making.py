@@ -19,10 +19,11 @@ from analysis.report_document import (
 from analysis.report_metrics import select
 from analysis.unit_statistics import BY_LOCALE, StatisticsRequest
 from service.expected_shares import shares_by_version
+from service.ingestion import Ingestion
 from service.query_cache import Offsets
 from service.reported_experiments import CataloguedMetric, Reported, ReportedExperiments
 from service.reports import ReportQuestion
-from service.stats import FreshnessReport, Ingestion, freshness_of
+from service.stats import FreshnessReport, freshness_of
 from sinks.report_health import HealthQuestion, ReportHealth
 from sinks.unit_statistics import UnitStatisticsReader
 

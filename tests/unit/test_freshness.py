@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from analysis.freshness import Freshness, Progress, freshness, reached
-from service.stats import Seen, freshness_of
+from service.ingestion import Seen
+from service.stats import freshness_of
 from sinks.figures import Figures, PartitionFigures
 from streams.kafka_log import Bounds, TopicPartition
 

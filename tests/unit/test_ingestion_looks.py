@@ -6,7 +6,7 @@ from datetime import datetime
 import pytest
 
 from anabranch.settings import KafkaSettings
-from service.stats import UNKNOWN_SECONDS, Ingestion
+from service.ingestion import UNKNOWN_SECONDS, Ingestion
 from sinks.figures import Figures, IngestionFigures
 from sinks.settings import ClickHouseSettings
 from streams.kafka_log import Bounds, TopicPartition
