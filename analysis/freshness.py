@@ -1,12 +1,14 @@
 """How far is what can be seen behind what Kafka holds?
 
-A partition's watermark is the highest event time applied. A topic's is the lowest of those
-partitions that still have records to apply: one without any is idle, and holds nothing back.
+A partition's watermark is the highest event time applied, or the time up to which all is applied
+that had come to Kafka by then, if that is later: of a partition with one event an hour, the last
+one says little. A topic's is the lowest of those partitions that still have records to apply: one
+without any is idle, and holds nothing back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -29,6 +31,14 @@ class Freshness:
     idle_partitions: int
     lag_seconds: float | None
     """0 when nothing is pending. None where neither Kafka nor an event tells."""
+
+
+def reached(next_offset: int, firsts: Mapping[datetime, int]) -> datetime | None:
+    """The latest of the given times of which all that came before is applied.
+
+    `firsts` has, for each, the offset of the first record that came to Kafka at that time or later.
+    """
+    return max((at for at, first in firsts.items() if first <= next_offset), default=None)
 
 
 def freshness(partitions: Iterable[Progress], now: datetime) -> Freshness:

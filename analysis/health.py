@@ -82,9 +82,18 @@ class DeadLetters:
     """Of the topics that an experiment is measured by, given up in the period of the report."""
 
     of_experiment: int
-    """Exposures of this experiment by what can still be read of them."""
+    """Exposures of this experiment by what can still be read of them. Where there are very many,
+    this and the other numbers of its events are estimated from a sample."""
     unreadable: int
     """Nobody can tell whether they belong to it."""
+    turns: int = 0
+    """Of units of this experiment; so are invites."""
+    invites: int = 0
+    turns_stored: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.of_experiment + self.unreadable + self.turns + self.invites
 
 
 def multiple_exposures(units: int, in_several: int) -> Finding:
@@ -133,32 +142,51 @@ def late_events(late: int, events: int) -> Finding:
 def dead_letters(dead: DeadLetters, exposures: int) -> Finding:
     """`exposures` is how many of the experiment were stored in the period."""
     share = dead.of_experiment / (dead.of_experiment + exposures) if dead.of_experiment else 0.0
+    of_turns = dead.turns / (dead.turns + dead.turns_stored) if dead.turns else 0.0
     figures = {
         "of_experiment": dead.of_experiment,
         "unreadable": dead.unreadable,
         "share": share,
+        "turns": dead.turns,
+        "share_of_turns": of_turns,
+        "invites": dead.invites,
     }
-    if not dead.of_experiment and not dead.unreadable:
+    if not dead.total:
         sentence = "No event that could belong to the experiment was given up."
         return Finding(Name.DEAD_LETTERS, Verdict.OK, sentence, figures=figures)
-    parts = []
+    sentences = []
     if dead.of_experiment:
         counted = _count(dead.of_experiment, "exposure", "exposures")
-        parts.append(f"{counted} of the experiment could not be stored ({_percent(share)})")
+        sentences.append(f"{counted} of the experiment could not be stored ({_percent(share)}).")
+    if dead.turns:
+        counted = _count(dead.turns, "turn", "turns")
+        sentences.append(f"{counted} of its units could not be stored ({_percent(of_turns)}).")
+    if dead.invites:
+        counted = _count(dead.invites, "invite", "invites")
+        sentences.append(f"{counted} of its units could not be stored.")
     if dead.unreadable:
         counted = _count(dead.unreadable, "event", "events")
-        parts.append(f"{counted} could not be read at all and may possibly belong to it")
-    verdict = Verdict.BAD if share >= MANY else Verdict.WARNING
+        sentences.append(f"{counted} could not be read at all and may possibly belong to it.")
+    verdict = Verdict.BAD if max(share, of_turns) >= MANY else Verdict.WARNING
     what_to_do = (
         "`anabranch dead list` says what is wrong with them; once the cause is mended, "
         "`anabranch dead replay` brings back those that can be stored."
     )
-    sentence = f"{'; '.join(parts)}."
-    return Finding(Name.DEAD_LETTERS, verdict, sentence, what_to_do, figures)
+    return Finding(Name.DEAD_LETTERS, verdict, " ".join(sentences), what_to_do, figures)
 
 
-def freshness(lag_seconds: float | None) -> Finding:
-    figures = {"lag_seconds": lag_seconds}
+def freshness(lag_seconds: float | None, pending: int | None = None) -> Finding:
+    """`pending` are offsets in Kafka that are not applied; None where it does not say."""
+    figures = {"lag_seconds": lag_seconds, "pending": pending}
+    if lag_seconds is None and pending is not None:
+        return Finding(
+            Name.FRESHNESS,
+            Verdict.WARNING,
+            f"{_count(pending, 'event waits', 'events wait')} to be applied; it is not known for "
+            "how long.",
+            "Look again in a minute; `anabranch status` shows whether the workers run.",
+            figures,
+        )
     if lag_seconds is None:
         return Finding(
             Name.FRESHNESS,

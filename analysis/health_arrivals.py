@@ -122,6 +122,8 @@ def sample_ratios(arrivals: Sequence[Arrivals], shares: Mapping[int, Shares]) ->
         "unplanned_units": unplanned,
     }
     if isinstance(overall, NoVerdict):
+        if unplanned > MANY * units:
+            return _unjudged(unplanned, units, figures)
         return Finding(Name.SAMPLE_RATIO, Verdict.OK, overall.sentence, figures=figures)
     if (bad := _bad(arrivals, shares, overall, figures)) is not None:
         return bad
@@ -135,16 +137,21 @@ def sample_ratios(arrivals: Sequence[Arrivals], shares: Mapping[int, Shares]) ->
             figures,
         )
     if unplanned > MANY * units:
-        return Finding(
-            Name.SAMPLE_RATIO,
-            Verdict.WARNING,
-            f"{unplanned:,} of {units:,} units came by versions or variations that the definition "
-            "never had, and are not judged.",
-            "Look for services that log exposures which no assignment of this experiment gave.",
-            figures,
-        )
+        return _unjudged(unplanned, units, figures)
     sentence = f"The variations have the shares of units that they should (p = {_p(fixed)})."
     return Finding(Name.SAMPLE_RATIO, Verdict.OK, sentence, figures=figures)
+
+
+def _unjudged(unplanned: int, units: int, figures: Mapping[str, Figure]) -> Finding:
+    """Bad where it is all of them: then nothing speaks for the shares being right."""
+    return Finding(
+        Name.SAMPLE_RATIO,
+        Verdict.BAD if unplanned == units else Verdict.WARNING,
+        f"{unplanned:,} of {units:,} units came by versions or variations that the definition "
+        "never had or that are not known any more, and are not judged.",
+        "Look for services that log exposures which no assignment of this experiment gave.",
+        figures,
+    )
 
 
 def _bad(

@@ -45,6 +45,7 @@ def data_health(
     shares: Mapping[int, Shares],
     baseline: str,
     lag_seconds: float | None,
+    pending: int | None = None,
 ) -> Health:
     """`shares` by version of the definition; see `health_arrivals.expected_shares`. What follows
     from effects beside novelty (power, guardrails) is in `health_effects`."""
@@ -60,7 +61,7 @@ def data_health(
         multiple_exposures(observed.units, observed.in_several),
         late_events(observed.late, observed.events),
         dead_letters(observed.dead, observed.exposures),
-        freshness(lag_seconds),
+        freshness(lag_seconds, pending),
         *novelty(pairs),
     ]
     return Health(tuple(findings))

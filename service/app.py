@@ -25,6 +25,7 @@ from service.event_log import EventLog
 from service.event_reading import ACCEPTED
 from service.events import EventIntake, event_routes
 from service.health import Readiness, health_routes
+from service.ingestion import Ingestion
 from service.kafka_link import KafkaLink
 from service.key_routes import key_routes
 from service.key_uses import UseCounts
@@ -40,7 +41,7 @@ from service.schema_catalogue import Catalogue, RegistryError
 from service.schema_ids import SchemaIds
 from service.settings import Settings
 from service.signing_keys import SigningKeys
-from service.stats import Ingestion, stats_routes
+from service.stats import stats_routes
 from service.straight_routes import StraightRoutes
 from service.webhooks import Webhooks
 from sinks.audit_log import AuditLog

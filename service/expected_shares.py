@@ -24,7 +24,8 @@ def shares_by_version(history: Sequence[Document], now: datetime) -> Mapping[int
     ]
     found = {}
     for document, end in zip(history, [*ends, now], strict=True):
-        shares = _shares(document.text, end)
+        # The newest has no end yet, so what is found for it is not worth keeping.
+        shares = _shares(document.text, end) if end is now else _past_shares(document.text, end)
         if shares is not None:
             found[document.version] = shares
     return found
@@ -38,7 +39,9 @@ def _definition(text: str) -> Definition | None:
         return None  # of another release; its units are counted as not judged
 
 
-@lru_cache(maxsize=4_096)
 def _shares(text: str, at: datetime) -> Shares | None:
     definition = _definition(text)
     return None if definition is None else expected_shares(definition, at)
+
+
+_past_shares = lru_cache(maxsize=4_096)(_shares)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from time import perf_counter
 from typing import NamedTuple
@@ -39,6 +40,7 @@ class QueryCache:
         self._route = route
         self._tag_of = tag_of
         self._metrics = metrics
+        self._making = asyncio.Semaphore(settings.at_once)
 
         async def look() -> tuple[Offsets, Hashable]:
             return await applied_offsets(queries, topics), await also() if also else None
@@ -53,8 +55,9 @@ class QueryCache:
         """Raises a Problem (503)."""
 
         async def timed(seen: tuple[Offsets, Hashable]) -> KeptAnswer:
-            begun = perf_counter()
-            body = await make(seen[0])
+            async with self._making:
+                begun = perf_counter()
+                body = await make(seen[0])
             self._metrics.report_seconds.labels(self._route).observe(perf_counter() - begun)
             return KeptAnswer(body, self._tag_of(body))
 

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 
 from analysis.health import freshness
-from analysis.health_arrivals import Shares, expected_shares
 from analysis.health_summary import Observed, data_health
 from analysis.health_weights import weights
 from analysis.report import ReportOptions, Subject, report_of
@@ -20,15 +19,19 @@ from analysis.report_document import (
 )
 from analysis.report_metrics import select
 from analysis.unit_statistics import BY_LOCALE, StatisticsRequest
+from service.expected_shares import shares_by_version
 from service.experiment_history import comparable, ran_its_time, splits
+from service.ingestion import Ingestion
 from service.query_cache import Offsets
 from service.reported_experiments import CataloguedMetric, Reported, ReportedExperiments
 from service.reports import ReportQuestion
-from service.stats import FreshnessReport, Ingestion, freshness_of
+from service.stats import FreshnessReport, freshness_of
 from sinks.report_health import HealthQuestion, ReportHealth
 from sinks.unit_statistics import UnitStatisticsReader
 
 CODE_VERSION = version("anabranch")
+LOOK_SECONDS = 2.0
+"""The look at freshness that the cache took just before does for the report as well."""
 
 
 class ReportMaker:
@@ -70,10 +73,13 @@ class ReportMaker:
             *(key, request.metrics, now.date(), asked.since, asked.until, asked.by or BY_LOCALE)
         )
         statistics, observed, seen = await asyncio.gather(
-            self._units.of(request), self._health.of(health), self._ingestion.look()
+            self._units.of(request), self._health.of(health), self._ingestion.look(LOOK_SECONDS)
         )
         fresh = freshness_of(seen)
-        judged = data_health(observed, self._shares(key), request.variations[0], fresh.lag_seconds)
+        judged = data_health(
+            *(observed, shares_by_version(history, now), request.variations[0]),
+            *(fresh.lag_seconds, fresh.pending),
+        )
         judged += [weights(observed.arrivals, splits(history), request.versions)]
         subject = Subject(
             definition,
@@ -98,15 +104,9 @@ class ReportMaker:
         """Whether events are held up, which changes no offset; and the hour, since a report says
         how long the experiment has been running."""
         seen = await self._ingestion.look()
-        lag = freshness(freshness_of(seen).lag_seconds)
-        return lag.verdict, int(seen.at.timestamp()) // 3_600
-
-    def _shares(self, key: str) -> Mapping[int, Shares]:
-        """That units of each version should have, by that version's weights."""
-        return {
-            number: expected_shares(definition, at)
-            for number, at, definition in self._experiments.versions(key)
-        }
+        fresh = freshness_of(seen)
+        verdict = freshness(fresh.lag_seconds, fresh.pending).verdict
+        return verdict, int(seen.at.timestamp()) // 3_600
 
 
 def _freshness(fresh: FreshnessReport, observed: Observed) -> FreshnessAnswer:
@@ -115,7 +115,7 @@ def _freshness(fresh: FreshnessReport, observed: Observed) -> FreshnessAnswer:
         applied_at=fresh.applied_at,
         lag_seconds=fresh.lag_seconds,
         late_events=observed.late,
-        dead_letters=observed.dead.of_experiment + observed.dead.unreadable,
+        dead_letters=observed.dead.total,
     )
 
 

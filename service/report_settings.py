@@ -20,4 +20,7 @@ class ReportSettings(Section):
         le=3_600,
         description="So long an answer is good even when new events have been applied meanwhile.",
     )
+    at_once: int = Field(
+        4, ge=1, description="So many answers of each kind are made at a time; others wait."
+    )
     cache_mb: int = Field(64, ge=0, description="Memory for kept answers of each kind.")

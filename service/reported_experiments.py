@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 from typing import NamedTuple
 
 from anabranch.definition_records import Document
@@ -89,16 +87,6 @@ class ReportedExperiments:
         """Oldest first, up to this version."""
         known = self._store.history(experiment.definition.key)
         return tuple(one for one in known if one.version <= experiment.version)
-
-    def versions(self, key: str) -> list[tuple[int, datetime, Definition]]:
-        """Of an experiment, those that are known and that this release can read."""
-        found = []
-        for document in self._store.history(key):
-            with contextlib.suppress(DefinitionError):
-                definition = read(Definition, content_of(document))
-                at = datetime.fromtimestamp(document.changed_at_ms / 1000, UTC)
-                found.append((document.version, at, definition))
-        return found
 
 
 def metric_keys(definition: Definition) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from service.access import Access
 from service.definition_changes import DefinitionChanges
 from service.experiment_store import ExperimentStore
 from service.growth_routes import GrowthAnswers, growth_routes
+from service.ingestion import Ingestion
 from service.metrics import ServiceMetrics
 from service.phases import Phases
 from service.power_routes import power_routes
@@ -17,7 +18,6 @@ from service.reported_experiments import ReportedExperiments
 from service.reports import Reports
 from service.series_routes import SeriesAnswers, series_routes
 from service.settings import Settings
-from service.stats import Ingestion
 from service.turn_series import TurnSeriesAnswers, turn_series_routes
 from sinks.limited_queries import LimitedQueries, QueryLimits
 from sinks.report_health import ReportHealth
@@ -40,7 +40,7 @@ class Reporting:
         self._units = UnitStatisticsReader(
             settings.clickhouse, StatisticsLimits(limits.seconds, limits.memory_mb * 1_000_000)
         )
-        self._health = ReportHealth(settings.clickhouse)
+        self._health = ReportHealth(self._queries)
         self._reports = Reports(
             experiments,
             ReportMaker(experiments, self._units, self._health, ingestion),
@@ -66,5 +66,4 @@ class Reporting:
         await self._turns.close()
         await self._growth.close()
         await self._units.close()
-        await self._health.close()
         await self._queries.close()

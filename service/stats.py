@@ -2,36 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from typing import NamedTuple
+from collections.abc import Sequence
+from datetime import datetime
 
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from analysis.freshness import Freshness, Progress, freshness
-from schemas.topics import TOPICS
 from service.access import Access, Permission, needs
-from service.problems import Kind, Problem, problem_answers
-from sinks.clickhouse import ClickHouseRefused, ClickHouseUnavailable
-from sinks.figures import Figures, IngestionFigures, PartitionFigures
-from streams.kafka_log import Bounds, TopicPartition
-from streams.log_ends import LogEnds, LogsUnknownError
-
-# Whoever asks within this time gets the same answer: a screen full of dashboards costs one query.
-KEPT_SECONDS = 0.25
-INGESTED = tuple(topic.name for topic in TOPICS if topic.emitted)
-
-
-class PartitionStats(BaseModel):
-    partition: int
-    epoch: str = Field(description="Which life of the partition: a topic made anew has another.")
-    applied_offset: int = Field(description="The last offset applied; -1 before the first.")
-    end_offset: int | None = Field(description="Kafka's next offset; null while it does not say.")
-    pending: int | None = Field(description="Offsets that are not applied yet.")
-    last_event_time: datetime | None = Field(description="The highest event time applied.")
-    applied_at: datetime | None = Field(description="When the last batch was formed.")
+from service.ingestion import INGESTED, Ingestion, PartitionStats, Seen, partitions_of, watermark_of
+from service.problems import problem_answers
+from streams.kafka_log import TopicPartition
 
 
 class TopicStats(BaseModel):
@@ -85,55 +66,6 @@ class FreshnessReport(BaseModel):
     topics: list[TopicFreshness]
 
 
-class _Seen(NamedTuple):
-    at: datetime
-    figures: Figures
-    bounds: Mapping[TopicPartition, Bounds]
-    kafka_problem: str | None
-
-
-class Ingestion:
-    """One look at ClickHouse and Kafka serves all who ask at the same time."""
-
-    def __init__(self, figures: IngestionFigures, ends: LogEnds) -> None:
-        self._figures = figures
-        self._ends = ends
-        self._looking: asyncio.Task[_Seen] | None = None
-
-    async def look(self) -> _Seen:
-        if self._looking is None or _is_old(self._looking):
-            self._looking = asyncio.create_task(self._look())
-        try:
-            # Shielded: who asked first may go away, the others still wait for the answer.
-            return await asyncio.shield(self._looking)
-        except (ClickHouseUnavailable, ClickHouseRefused) as error:
-            raise Problem(
-                Kind.CLICKHOUSE_UNAVAILABLE, str(error), headers={"Retry-After": "2"}
-            ) from error
-
-    async def _look(self) -> _Seen:
-        # Kafka first: what is applied meanwhile then shows as applied, never as more than there is.
-        problem: str | None = None
-        bounds: Mapping[TopicPartition, Bounds] = {}
-        try:
-            bounds = await self._ends.read(INGESTED)
-        except LogsUnknownError as error:
-            problem = str(error)
-        return _Seen(datetime.now(UTC), await self._figures.read(), bounds, problem)
-
-    async def close(self) -> None:
-        await self._figures.close()
-        await self._ends.close()
-
-
-def _is_old(looking: asyncio.Task[_Seen]) -> bool:
-    if not looking.done():
-        return False
-    if looking.cancelled() or looking.exception() is not None:
-        return True
-    return (datetime.now(UTC) - looking.result().at).total_seconds() > KEPT_SECONDS
-
-
 def stats_routes(access: Access, ingestion: Ingestion) -> APIRouter:
     router = access.router(tags=["ingestion"])
 
@@ -158,7 +90,7 @@ def stats_routes(access: Access, ingestion: Ingestion) -> APIRouter:
     return router
 
 
-def stats_of(seen: _Seen) -> Stats:
+def stats_of(seen: Seen) -> Stats:
     topics = [_topic_stats(seen, topic) for topic in INGESTED]
     return Stats(
         at=seen.at,
@@ -172,7 +104,7 @@ def stats_of(seen: _Seen) -> Stats:
     )
 
 
-def freshness_of(seen: _Seen) -> FreshnessReport:
+def freshness_of(seen: Seen) -> FreshnessReport:
     of_topics = {topic: freshness(_progress(seen, topic), seen.at) for topic in INGESTED}
     overall = freshness(
         [Progress(fresh.watermark, fresh.pending) for fresh in of_topics.values()], seen.at
@@ -201,9 +133,9 @@ def _topic_freshness(topic: str, fresh: Freshness) -> TopicFreshness:
     )
 
 
-def _topic_stats(seen: _Seen, topic: str) -> TopicStats:
+def _topic_stats(seen: Seen, topic: str) -> TopicStats:
     known = [p for p in seen.figures.partitions if p.topic == topic]
-    partitions = _partitions(seen, topic)
+    partitions = partitions_of(seen, topic)
     return TopicStats(
         topic=topic,
         stored=sum(p.stored for p in known),
@@ -219,44 +151,12 @@ def _topic_stats(seen: _Seen, topic: str) -> TopicStats:
     )
 
 
-def _partitions(seen: _Seen, topic: str) -> list[PartitionStats]:
-    known = {p.partition: p for p in seen.figures.partitions if p.topic == topic}
-    there = {place.partition for place in seen.bounds if place.topic == topic}
-    return [
-        _partition(partition, known.get(partition), seen.bounds.get(place))
-        for partition in sorted(known.keys() | there)
-        for place in (TopicPartition(topic, partition),)
-    ]
-
-
-def _partition(
-    number: int, figures: PartitionFigures | None, bounds: Bounds | None
-) -> PartitionStats:
-    applied = figures.applied_offset if figures else -1
-    pending = None
-    if bounds is not None:
-        # Below the start of the log nothing waits. A log that ends before what was applied is
-        # another topic of the same name: all of it waits.
-        next_one = max(applied + 1, bounds.start) if applied < bounds.end else bounds.start
-        pending = bounds.end - next_one
-    return PartitionStats(
-        partition=number,
-        epoch=figures.epoch if figures else "",
-        applied_offset=applied,
-        end_offset=bounds.end if bounds else None,
-        pending=pending,
-        last_event_time=figures.last_event_time if figures else None,
-        applied_at=figures.applied_at if figures else None,
-    )
-
-
-def _progress(seen: _Seen, topic: str) -> list[Progress]:
+def _progress(seen: Seen, topic: str) -> list[Progress]:
     found = []
-    for partition in _partitions(seen, topic):
-        mark = partition.last_event_time
-        if mark is not None and partition.applied_at is not None:
-            mark = min(mark, partition.applied_at)  # a sender's clock may be ahead
-        found.append(Progress(mark, partition.pending))
+    for partition in partitions_of(seen, topic):
+        there = seen.reached.get(TopicPartition(topic, partition.partition))
+        marks = [mark for mark in (watermark_of(partition), there) if mark is not None]
+        found.append(Progress(max(marks, default=None), partition.pending))
     return found
 
 

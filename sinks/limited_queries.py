@@ -51,13 +51,24 @@ class LimitedQueries:
         self._client: AsyncClient | None = None
         self._connecting = asyncio.Lock()
 
-    async def rows(self, statement: str, parameters: Mapping[str, Any]) -> Sequence[Any]:
-        """Raises QueryLimitError, ClickHouseUnavailable or ClickHouseRefused."""
+    async def rows(
+        self,
+        statement: str,
+        parameters: Mapping[str, Any],
+        formats: Mapping[str, str] | None = None,
+    ) -> Sequence[Any]:
+        """`formats` by column, such as bytes for what may be no text.
+
+        Raises QueryLimitError, ClickHouseUnavailable or ClickHouseRefused.
+        """
         try:
             with typed_errors(self._settings):
                 client = await self.connected()
                 answer = await client.query(
-                    statement, parameters=dict(parameters), settings=self._limits.settings
+                    statement,
+                    parameters=dict(parameters),
+                    settings=self._limits.settings,
+                    column_formats=dict(formats or {}),
                 )
                 return answer.result_rows
         except ClickHouseRefused as error:

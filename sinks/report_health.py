@@ -20,9 +20,8 @@ from analysis.metric_catalogue import Metric
 from analysis.moments import JointMoments
 from analysis.unit_statistics import StatisticsRequest
 from schemas.topics import EXPOSURES, INVITES, OUTCOMES, TURN_METRICS
-from sinks.clickhouse import AsyncClient, connect, typed_errors
 from sinks.letter_reading import READABLE, carries
-from sinks.settings import ClickHouseSettings
+from sinks.limited_queries import LimitedQueries
 from sinks.statistics_branches import Branches, Parameters
 
 FIRST_VERSION = "reinterpretAsInt32(reverse(unhex(substring(first_key, 17, 8))))"
@@ -32,12 +31,15 @@ SEGMENT = "substring(first_key, position(first_key, '\\0') + 1)"
 
 TOPICS = (EXPOSURES.name, TURN_METRICS.name, INVITES.name, OUTCOMES.name)
 MOST_LETTERS = 1_000
-"""Dead letters that are decoded; more may possibly belong to the experiment."""
+"""Of each topic, about so many dead letters are decoded; of more, a sample stands for all."""
+
+MOST_SEGMENTS = 200
+OTHER_SEGMENTS = "other"
+"""All but the largest."""
 
 KEPT_SECONDS = 600.0
 
 _MOST_KEPT = 1_000
-_LONGEST_SECONDS = 10
 _LONG_AGO, _FAR_AHEAD = datetime(1970, 1, 2, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 
 
@@ -55,19 +57,15 @@ class HealthQuestion(NamedTuple):
 
 
 class ReportHealth:
-    """Keeps a client of its own."""
-
     def __init__(
-        self, settings: ClickHouseSettings, *, clock: Callable[[], float] = time.monotonic
+        self, queries: LimitedQueries, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._settings = settings
+        self._queries = queries
         self._clock = clock
         self._kept: dict[Hashable, tuple[float, Mapping[str, Mapping[str, JointMoments]]]] = {}
-        self._client: AsyncClient | None = None
-        self._connecting = asyncio.Lock()
 
     async def of(self, asked: HealthQuestion) -> Observed:
-        """Raises ClickHouseUnavailable or ClickHouseRefused."""
+        """Raises QueryLimitError, ClickHouseUnavailable or ClickHouseRefused."""
         keyed = _Keyed(asked)
         rows = await self._rows(_arrivals_statement(keyed.first_key), keyed.given(asked))
         found: defaultdict[tuple[int, date, str], dict[str, int]] = defaultdict(dict)
@@ -92,21 +90,38 @@ class ReportHealth:
             lasting=lasting,
         )
 
-    async def close(self) -> None:
-        if self._client is not None:
-            await self._client.close()
-            self._client = None
-
     async def _lateness(self, asked: HealthQuestion) -> tuple[int, int]:
         ((late, events),) = await self._rows(_LATENESS, _given(asked))
         return late, events
 
     async def _dead(self, asked: HealthQuestion) -> DeadLetters:
-        given = {**_given(asked), "readable": list(READABLE), "most": MOST_LETTERS}
-        ((named, unreadable),) = await self._rows(_DEAD, given)
-        letters = await self._rows(_NAMED, given) if named else []
-        own = sum(carries(topic, value, asked.experiment) for topic, value in letters)
-        return DeadLetters(own, unreadable + max(0, named - len(letters)))
+        given = {**_given(asked), "readable": list(READABLE)}
+        own: Counter[str] = Counter()
+        unreadable = 0
+        for topic, named, others in await self._rows(_DEAD, given):
+            unreadable += others
+            if named:
+                own[topic] = await self._carrying(topic, named, asked.experiment, given)
+        turns = own[TURN_METRICS.name]
+        return DeadLetters(
+            of_experiment=own[EXPOSURES.name],
+            unreadable=unreadable,
+            turns=turns,
+            invites=own[INVITES.name],
+            turns_stored=(await self._rows(_TURNS, given))[0][0] if turns else 0,
+        )
+
+    async def _carrying(
+        self, topic: str, named: int, experiment: str, given: Mapping[str, object]
+    ) -> int:
+        """How many of the letters that have the experiment's key in them are events of it."""
+        step = -(-named // MOST_LETTERS)
+        letters = await self._rows(_NAMED, {**given, "topics": [topic], "step": step})
+
+        def carried() -> int:
+            return sum(carries(topic, value, experiment) for (value,) in letters)
+
+        return round(await asyncio.to_thread(carried) * named / max(1, len(letters)))
 
     async def _lasting(
         self, asked: HealthQuestion, keyed: _Keyed, arrived: Sequence[Sequence[Any]]
@@ -146,17 +161,7 @@ class ReportHealth:
         return found
 
     async def _rows(self, statement: str, given: Mapping[str, object]) -> Sequence[Any]:
-        with typed_errors(self._settings):
-            async with self._connecting:
-                if self._client is None:
-                    self._client = await connect(self._settings)
-            answer = await self._client.query(
-                statement,
-                parameters=dict(given),
-                settings={"max_execution_time": _LONGEST_SECONDS},
-                column_formats={"value": "bytes"},
-            )
-            return answer.result_rows
+        return await self._queries.rows(statement, given, {"value": "bytes"})
 
 
 class _Keyed:
@@ -202,11 +207,20 @@ def _met(first_key: str) -> str:
 
 
 def _arrivals_statement(first_key: str) -> str:
-    return (
+    """Of very many segments, the smaller ones count as one, so that the answer has a bound."""
+    arrived = (
         f"SELECT {FIRST_VERSION} AS version, toDate(since) AS day, {SEGMENT} AS segment, "
-        f"{FIRST_VARIATION} AS variation, count(), countIf(saw_several), sum(times), "
-        f"toUnixTimestamp64Milli(min(met.since)) FROM ({_met(first_key)}) AS met "
-        "GROUP BY version, day, segment, variation ORDER BY version, day, segment, variation"
+        f"{FIRST_VARIATION} AS variation, count() AS units, countIf(saw_several) AS several, "
+        f"sum(times) AS shown, toUnixTimestamp64Milli(min(met.since)) AS began "
+        f"FROM ({_met(first_key)}) AS met GROUP BY version, day, segment, variation"
+    )
+    sized = f"SELECT *, sum(units) OVER (PARTITION BY segment) AS size FROM ({arrived})"
+    ranked = f"SELECT *, dense_rank() OVER (ORDER BY size DESC, segment) AS place FROM ({sized})"
+    return (
+        f"SELECT version, day, if(place <= {MOST_SEGMENTS}, segment, '{OTHER_SEGMENTS}') AS named, "
+        "variation, sum(units), sum(several), sum(shown), min(began) "
+        f"FROM ({ranked}) GROUP BY version, day, named, variation "
+        "ORDER BY version, day, named, variation"
     )
 
 
@@ -229,10 +243,17 @@ WHERE topic IN {{topics:Array(String)}} AND {_in_period("timestamp")}
 _HAS_KEY = "position(assumeNotNull(value), {experiment:String}) > 0"
 _IS_READABLE = f"reason IN {{readable:Array(String)}} AND topic != '{OUTCOMES.name}'"
 _DEAD = f"""
-SELECT countIf({_IS_READABLE} AND {_HAS_KEY}), countIf(NOT ({_IS_READABLE})) {_LETTERS}
+SELECT topic, countIf({_IS_READABLE} AND {_HAS_KEY}), countIf(NOT ({_IS_READABLE})) {_LETTERS}
+GROUP BY topic
 """
 _NAMED = f"""
-SELECT topic, value {_LETTERS} AND {_IS_READABLE} AND {_HAS_KEY} LIMIT {{most:UInt64}}
+SELECT value {_LETTERS} AND {_IS_READABLE} AND {_HAS_KEY}
+    AND cityHash64(partition, epoch, offset) % {{step:UInt64}} = 0
+"""
+_TURNS = """
+SELECT sum(n) FROM unit_metrics WHERE experiment = {experiment:String}
+    AND day >= toDate({since:DateTime64(3, 'UTC')})
+    AND toDate32(day) <= toDate32({until:DateTime64(3, 'UTC')})
 """
 
 

@@ -14,10 +14,9 @@ from analysis.unit_statistics import (
     UnitStatistics,
 )
 from analysis.verdict import NoVerdict, NoVerdictReason
-from sinks.statistics_sql import Known
+from sinks.statistics_sql import MOST_SEGMENTS, Known, most_rows
 from sinks.unit_columns import Columns, Sum, has_past
 
-MOST_SEGMENTS = 200
 NOTHING_BEFORE = NoVerdict(
     NoVerdictReason.NO_COVARIATE,
     "Turns, invites and exposures name a unit only once it is in the experiment, so nothing is "
@@ -28,12 +27,12 @@ NOTHING_BEFORE = NoVerdict(
 class TooManySegmentsError(Exception):
     """What the report is to be split by has too many values."""
 
-    def __init__(self, by: str, segments: int) -> None:
+    def __init__(self, by: str) -> None:
         super().__init__(
-            f"{by} has {segments:,} values in this experiment, and a report is split into at most "
-            f"{MOST_SEGMENTS}; choose a dimension with fewer, or leave `by` out"
+            f"{by} has more than {MOST_SEGMENTS} values in this experiment, and a report is split "
+            "into no more; choose a dimension with fewer, or leave `by` out"
         )
-        self.by, self.segments = by, segments
+        self.by = by
 
 
 class _Row(NamedTuple):
@@ -54,8 +53,9 @@ def gathered(
     rows = [_Row._make([*row[:7], dict(zip(wanted, row[7:], strict=True))]) for row in answer]
     placed = [row for row in rows if row.variation > 0]
     segments = sorted({row.segment for row in placed})
-    if request.by is not None and len(segments) > MOST_SEGMENTS:
-        raise TooManySegmentsError(request.by, len(segments))
+    is_cut = len(answer) >= most_rows(request)
+    if request.by is not None and (is_cut or len(segments) > MOST_SEGMENTS):
+        raise TooManySegmentsError(request.by)
 
     def arms(of: Sequence[_Row]) -> dict[str, ArmStatistics]:
         return {

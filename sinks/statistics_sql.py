@@ -18,6 +18,7 @@ from analysis.unit_statistics import Multiple, StatisticsRequest
 from sinks.statistics_branches import Branches, Parameters, place_of
 from sinks.unit_columns import Columns, Sum, Value, columns_of
 
+MOST_SEGMENTS = 200
 MULTIPLE = -1
 """The variation of units that saw several, where those are left out."""
 
@@ -79,6 +80,12 @@ def known_from(row: Sequence[Any], columns: Columns) -> Known:
     return Known(shifts, {index: cap for index, cap in caps.items() if abs(cap) < float("inf")})
 
 
+def most_rows(request: StatisticsRequest) -> int:
+    """Of the sums. So many have more than MOST_SEGMENTS segments in any case: a segment has a row
+    for each variation, for unknown ones, and for units that saw several."""
+    return (MOST_SEGMENTS + 1) * (len(request.variations) + 2)
+
+
 def sums(request: StatisticsRequest, columns: Columns, known: Known) -> Query:
     """By variation and segment: units, exposures, units that saw several, first and last arrival in
     ms, then the sums in their order."""
@@ -89,7 +96,7 @@ def sums(request: StatisticsRequest, columns: Columns, known: Known) -> Query:
     inner = _values(request, columns, known, given)
     return Query(
         f"SELECT variation, segment, {', '.join(aggregates)} FROM ({inner}) "
-        "GROUP BY variation, segment",
+        f"GROUP BY variation, segment LIMIT {most_rows(request)}",
         given.values,
     )
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager
+from datetime import datetime
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka import TopicPartition as KafkaTopicPartition
@@ -37,18 +39,42 @@ class LogEnds:
 
     async def read(self, topics: Collection[str]) -> dict[TopicPartition, Bounds]:
         """Of every partition of those topics that exist. Raises LogsUnknownError."""
+        async with self._asking() as consumer:
+            places = await self._partitions(topics)
+            starts, ends = await asyncio.gather(
+                consumer.beginning_offsets(places), consumer.end_offsets(places)
+            )
+        return {TopicPartition(*place): Bounds(starts[place], ends[place]) for place in places}
+
+    async def firsts(
+        self, places: Collection[TopicPartition], times: Collection[datetime]
+    ) -> dict[TopicPartition, dict[datetime, int]]:
+        """The offset of the first record that came at each time or later, by the broker's clock;
+        left out where none came since. Raises LogsUnknownError.
+        """
+        found: dict[TopicPartition, dict[datetime, int]] = {place: {} for place in places}
+        async with self._asking() as consumer:
+            asked = [
+                consumer.offsets_for_times(
+                    {KafkaTopicPartition(*place): round(at.timestamp() * 1000) for place in places}
+                )
+                for at in times
+            ]
+            for at, answer in zip(times, await asyncio.gather(*asked), strict=True):
+                for place, first in answer.items():
+                    if first is not None:
+                        found[TopicPartition(*place)][at] = first.offset
+        return found
+
+    @asynccontextmanager
+    async def _asking(self) -> AsyncIterator[AIOKafkaConsumer]:
         try:
             async with asyncio.timeout(_TIMEOUT_SECONDS):
-                consumer = await self._started()
-                places = await self._partitions(topics)
-                starts, ends = await asyncio.gather(
-                    consumer.beginning_offsets(places), consumer.end_offsets(places)
-                )
+                yield await self._started()
         except (KafkaError, TopicError, OSError, TimeoutError) as error:
             await self.close()
             said = str(error) or type(error).__name__
             raise LogsUnknownError(f"{self._settings.bootstrap}: {said}") from error
-        return {TopicPartition(*place): Bounds(starts[place], ends[place]) for place in places}
 
     async def _started(self) -> AIOKafkaConsumer:
         if self._consumer is None:

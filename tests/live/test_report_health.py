@@ -21,8 +21,15 @@ from analysis.metric_catalogue import BUILT_IN
 from analysis.moments import JointMoments
 from schemas.topics import EXPOSURES, TURN_METRICS
 from sinks.clickhouse import connected
+from sinks.limited_queries import LimitedQueries
 from sinks.migrate import migrate
-from sinks.report_health import HealthQuestion, ReportHealth
+from sinks.report_health import (
+    MOST_LETTERS,
+    MOST_SEGMENTS,
+    OTHER_SEGMENTS,
+    HealthQuestion,
+    ReportHealth,
+)
 from sinks.settings import ClickHouseSettings
 from tests.live.clickhouse_fixture import ClickHouse
 
@@ -78,6 +85,13 @@ async def settings(clickhouse: ClickHouse) -> AsyncIterator[ClickHouseSettings]:
         await client.command(f"DROP DATABASE {settings.database} SYNC")
 
 
+@pytest_asyncio.fixture
+async def health(settings: ClickHouseSettings) -> AsyncIterator[ReportHealth]:
+    queries = LimitedQueries(settings)
+    yield ReportHealth(queries)
+    await queries.close()
+
+
 def _rows() -> dict[str, list[dict[str, Any]]]:
     exposures = [_exposure(unit, [unit.variation]) for unit in UNITS]
     exposures += [_exposure(unit, ["warm", "control"]) for unit in UNITS[:7]]
@@ -113,14 +127,13 @@ def _exposure(unit: Unit, variations: list[str]) -> dict[str, Any]:
     return {**row, "first": first, "last_ts": _seconds(unit.day)}
 
 
+def _exposure_bytes(experiment: str) -> bytes:
+    event = Exposure(exposure_id="x", experiment=experiment, version=1, variation="warm", unit="u")
+    return Encoder(Exposure, 77).encode(event)[1]
+
+
 def _letters() -> list[tuple[str, str, bytes]]:
     """Of topic, reason and bytes."""
-
-    def exposure(experiment: str) -> bytes:
-        event = Exposure(
-            exposure_id="x", experiment=experiment, version=1, variation="warm", unit="u"
-        )
-        return Encoder(Exposure, 77).encode(event)[1]
 
     counts: dict[str, Any] = dict.fromkeys(
         ("turn_ms", "model_ms", "bundle_tokens", "output_tokens"), 1
@@ -130,26 +143,22 @@ def _letters() -> list[tuple[str, str, bytes]]:
     reference = ExposureRef(experiment=KEY, version=1, variation="warm", unit="u")
     turn = TurnMetric(session="s", player="p", exposures=(reference,), **counts)
     return [
-        (EXPOSURES.name, "invalid", exposure(KEY)),
-        (EXPOSURES.name, "invalid", exposure(KEY)),  # marked as applied
-        (EXPOSURES.name, "invalid", exposure("another")),
-        (EXPOSURES.name, "time_out_of_range", exposure(f"{KEY}_2")),
+        (EXPOSURES.name, "invalid", _exposure_bytes(KEY)),
+        (EXPOSURES.name, "invalid", _exposure_bytes(KEY)),  # marked as applied
+        (EXPOSURES.name, "invalid", _exposure_bytes("another")),
+        (EXPOSURES.name, "time_out_of_range", _exposure_bytes(f"{KEY}_2")),
         (TURN_METRICS.name, "refused_by_store", Encoder(TurnMetric, 5).encode(turn)[1]),
-        (EXPOSURES.name, "truncated", exposure(KEY)[:9]),
+        (EXPOSURES.name, "truncated", _exposure_bytes(KEY)[:9]),
         ("outcomes.v1", "invalid", b"whatever"),
     ]
 
 
-async def test_observed_is_what_the_tables_hold(settings: ClickHouseSettings) -> None:
+async def test_observed_is_what_the_tables_hold(health: ReportHealth) -> None:
     metrics = {"turn_ms": BUILT_IN["turn_ms"], "exposures": BUILT_IN["exposures"]}
-    health = ReportHealth(settings)
-    try:
-        seen = await health.of(HealthQuestion(KEY, metrics, TODAY))
-        by_plan = await health.of(HealthQuestion(KEY, {}, TODAY, by="plan"))
-        since = datetime.now(UTC) - timedelta(days=4)
-        late = await health.of(HealthQuestion(KEY, {}, TODAY, since=since, until=since))
-    finally:
-        await health.close()
+    seen = await health.of(HealthQuestion(KEY, metrics, TODAY))
+    by_plan = await health.of(HealthQuestion(KEY, {}, TODAY, by="plan"))
+    since = datetime.now(UTC) - timedelta(days=4)
+    late = await health.of(HealthQuestion(KEY, {}, TODAY, since=since, until=since))
 
     arrived = Counter((unit.day, unit.locale, unit.variation) for unit in UNITS)
     assert arrived == {
@@ -160,7 +169,12 @@ async def test_observed_is_what_the_tables_hold(settings: ClickHouseSettings) ->
     assert (seen.units, seen.in_several) == (300, 7)
     assert seen.exposures == 2 * 307
     assert (seen.late, seen.events) == (5, 100)
-    assert seen.dead == DeadLetters(of_experiment=2, unreadable=2)
+    assert seen.dead == DeadLetters(
+        of_experiment=1,
+        unreadable=2,
+        turns=1,
+        turns_stored=sum(len(unit.turns) for unit in UNITS),
+    )
     assert {one.segment for one in by_plan.arrivals} == {"paid", ""}
     assert late.units == 0
 
@@ -192,11 +206,50 @@ def _lasting(unit: Unit) -> tuple[float, float]:
     return later / (TODAY - then).days, first / 3
 
 
-async def test_observed_is_nothing_where_nobody_came(settings: ClickHouseSettings) -> None:
-    health = ReportHealth(settings)
-    try:
-        seen = await health.of(HealthQuestion("nobody", BUILT_IN, TODAY))
-    finally:
-        await health.close()
+async def test_observed_is_nothing_where_nobody_came(health: ReportHealth) -> None:
+    seen = await health.of(HealthQuestion("nobody", BUILT_IN, TODAY))
     assert (seen.units, seen.in_several, seen.exposures) == (0, 0, 0)
     assert data_health(seen, {}, "control", None).problems == ()
+
+
+async def test_dead_letters_are_estimated_from_a_sample_when_there_are_very_many(
+    settings: ClickHouseSettings, health: ReportHealth
+) -> None:
+    """Three of four have the key of the experiment, a quarter of them as a part of another's."""
+    values = [_exposure_bytes(key) for key in (KEY, KEY, f"{KEY}_2", "another")]
+    many = 4 * 3 * MOST_LETTERS
+    async with connected(settings) as client:
+        await client.command(
+            "INSERT INTO dead_letters (topic, partition, epoch, offset, reason, value, timestamp, "
+            f"died_at) SELECT '{EXPOSURES.name}', 1, 'life', number, 'invalid', unhex("
+            f"[{', '.join(repr(value.hex()) for value in values)}][1 + number % 4]), now64(3), "
+            f"now64(3) FROM numbers({many})"
+        )
+    seen = await health.of(HealthQuestion(KEY, {}, TODAY))
+    assert abs(seen.dead.of_experiment - many / 2) < 0.1 * many
+    assert data_health(seen, {}, "control", 0.5).of(Name.DEAD_LETTERS)[0].verdict is Verdict.BAD
+
+
+async def test_smaller_segments_are_counted_together_when_there_are_very_many(
+    settings: ClickHouseSettings, health: ReportHealth
+) -> None:
+    first = {"ts": _seconds(TODAY), "version": 1, "variation": "warm", "attributes": []}
+    rows = [
+        {
+            "experiment": "wide",
+            "unit": f"u{n}",
+            "variations": ["warm"],
+            "n": 1,
+            "first": {**first, "locale": f"l{n % 300}"},
+            "last_ts": _seconds(TODAY),
+        }
+        for n in range(700)
+    ]
+    async with connected(settings) as client:
+        body = "\n".join(map(json.dumps, rows))
+        await client.raw_insert("unit_exposures", insert_block=body, fmt="JSONEachRow")
+    seen = await health.of(HealthQuestion("wide", {}, TODAY))
+    sizes = {one.segment: one.units["warm"] for one in seen.arrivals}
+    assert len(sizes) == MOST_SEGMENTS + 1
+    assert sizes[OTHER_SEGMENTS] == 2 * (300 - MOST_SEGMENTS)
+    assert seen.units == 700

@@ -140,6 +140,19 @@ def test_sample_ratio_leaves_out_and_counts_units_that_no_version_can_have_given
     assert found.figures["unplanned_units"] == 103
 
 
+@pytest.mark.parametrize(
+    ("judged", "verdict"),
+    [pytest.param(0, Verdict.BAD, id="all"), pytest.param(6, Verdict.WARNING, id="most")],
+)
+def test_sample_ratio_is_not_sound_when_no_version_is_known_that_units_came_by(
+    judged: int, verdict: Verdict
+) -> None:
+    seen = [arrived(0, judged // 2, judged // 2), arrived(0, 900, 100, version=99)]
+    found = sample_ratios(seen, {1: HALVES})
+    assert found.verdict is verdict
+    assert found.figures["unplanned_units"] == 1_000
+
+
 def test_sample_ratio_says_that_nobody_came_when_there_are_no_units() -> None:
     found = sample_ratios([], {1: HALVES})
     assert (found.verdict, found.figures["p_value"]) == (Verdict.OK, None)
@@ -179,10 +192,24 @@ def test_loss_starts_nowhere_when_nobody_came() -> None:
         pytest.param(dead_letters(DeadLetters(0, 7), 100), Verdict.WARNING, id="possibly dead"),
         pytest.param(dead_letters(DeadLetters(1, 0), 1_000), Verdict.WARNING, id="one dead"),
         pytest.param(dead_letters(DeadLetters(50, 0), 1_000), Verdict.BAD, id="many dead"),
+        pytest.param(
+            dead_letters(DeadLetters(0, 0, turns=50, turns_stored=1_000_000), 100),
+            Verdict.WARNING,
+            id="a few turns dead, more than of the exposures",
+        ),
+        pytest.param(
+            dead_letters(DeadLetters(0, 0, turns=50, turns_stored=1_000), 1_000_000),
+            Verdict.BAD,
+            id="many turns dead",
+        ),
+        pytest.param(
+            dead_letters(DeadLetters(0, 0, invites=1), 100), Verdict.WARNING, id="a dead invite"
+        ),
         pytest.param(freshness(0.4), Verdict.OK, id="fresh"),
         pytest.param(freshness(200.0), Verdict.WARNING, id="behind"),
         pytest.param(freshness(7_200.0), Verdict.BAD, id="far behind"),
         pytest.param(freshness(None), Verdict.WARNING, id="unknown freshness"),
+        pytest.param(freshness(None, 3), Verdict.WARNING, id="waiting for an unknown time"),
     ],
 )
 def test_finding_has_a_sentence_and_what_to_do(finding: Finding, verdict: Verdict) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import pytest
+
 from analysis.metric_catalogue import BUILT_IN, Cap, Metric, Source
 from analysis.unit_statistics import Multiple, StatisticsRequest
-from sinks.statistics_answer import gathered
+from sinks.statistics_answer import TooManySegmentsError, gathered
 from sinks.statistics_sql import Known, preparation, sums
 from sinks.unit_columns import Sum, columns_of
 
@@ -80,3 +82,12 @@ def test_whole_numbers_lose_nothing_however_large_they_are() -> None:
     moments = found.arms["control"].metrics["turn_ms"].moments
     assert moments.means == (1e15 + 1.5,)
     assert moments.products == ((5.0,),)
+
+
+def test_too_many_segments_are_refused_when_most_rows_are_of_no_variation() -> None:
+    request = StatisticsRequest("tone", ("control",), {}, by="locale")
+    columns = columns_of(request.metrics)
+    rows = [(place, f"l{n}", 1, 1, 0, 0, 0) for n in range(201) for place in (-1, 0, 1)]
+    with pytest.raises(TooManySegmentsError, match="locale has more than 200 values"):
+        gathered(request, columns, Known(), [row for row in rows if row[0] < 1] + rows[:201])
+    assert f"LIMIT {len(rows)}" in sums(request, columns, Known()).text
