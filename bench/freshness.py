@@ -25,7 +25,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka import TopicPartition as KafkaTopicPartition
 
 from bench.machine import facts, keep
-from service.stats import INGESTED
+from service.ingestion import INGESTED
 from streams.kafka_log import TopicPartition
 from streams.transport import deliver_batches
 
