@@ -84,7 +84,8 @@ def _arm_answer(
 ) -> ArmAnswer:
     statistics = arm.metrics[metric.key]
     moments, quantile = statistics.moments, statistics.quantile
-    sums = [finite(mean * moments.units) for mean in moments.means]
+    # A mean is right to 16 digits, so the last one of its product is noise: 10293926.999999998.
+    sums = [finite(float(f"{mean * moments.units:.15g}")) for mean in moments.means]
     seen = None if quantile is None or isinstance(quantile, NoVerdict) else quantile
     # A quantile is known before its interval is.
     value = seen.value if seen else None
