@@ -3,6 +3,10 @@
 A whole stack with one worker, and simulated traffic at a steady rate, on this machine. A consumer
 of record batches notes when Kafka took each; the stats are asked every 100 ms, and every batch that
 they cover by then has become visible. Events are weighed alike: a batch counts for each it holds.
+
+    python -m bench freshness [--rate 20000 --viewers 50]
+
+Viewers look at the report of the experiment that the traffic is about, each once a second.
 """
 
 from __future__ import annotations
@@ -31,12 +35,19 @@ from streams.transport import deliver_batches
 
 ANABRANCH = (sys.executable, "-m", "deploy.main")
 ASK_SECONDS = 0.1
+EXPERIMENT = "npc_tone"
 
 
 class Waiting(NamedTuple):
     last: int
     appended_ms: int
     events: int
+
+
+class Looks(NamedTuple):
+    seconds: list[float]
+    """How long each answer took."""
+    reports: set[str]
 
 
 class Visible(NamedTuple):
@@ -91,6 +102,29 @@ async def watch(
     return seen
 
 
+async def define(url: str, key: str) -> None:
+    variations = [{"key": name, "weight": 5_000} for name in ("control", "warm")]
+    metrics = {"primary": ["output_tokens"], "secondary": ["turn_ms", "model_ms", "retries"]}
+    definition = {"key": EXPERIMENT, "variations": variations, "metrics": metrics}
+    headers = {"Authorization": f"Bearer {key}"}
+    async with httpx.AsyncClient(base_url=url, headers=headers, timeout=30) as client:
+        (await client.post("/v1/experiments", json=definition)).raise_for_status()
+        (await client.post(f"/v1/experiments/{EXPERIMENT}/start")).raise_for_status()
+
+
+async def view(url: str, key: str, looks: Looks) -> None:
+    """Until it is cancelled."""
+    headers = {"Authorization": f"Bearer {key}"}
+    async with httpx.AsyncClient(base_url=url, headers=headers, timeout=30) as client:
+        while True:
+            begun = time.monotonic()
+            answer = await client.get(f"/v1/experiments/{EXPERIMENT}/report")
+            answer.raise_for_status()
+            looks.seconds.append(time.monotonic() - begun)
+            looks.reports.add(answer.headers["etag"])
+            await asyncio.sleep(max(0.0, begun + 1 - time.monotonic()))
+
+
 def quantile(seen: list[Visible], q: float) -> float:
     ordered = sorted(seen)
     rank = q * sum(visible.events for visible in ordered)
@@ -101,22 +135,35 @@ def quantile(seen: list[Visible], q: float) -> float:
     return ordered[-1].seconds
 
 
-async def run(rate: int, seconds: float, warm_up: float) -> list[Visible]:
+async def run(
+    rate: int, seconds: float, warm_up: float, viewers: int
+) -> tuple[list[Visible], Looks]:
     with tempfile.TemporaryDirectory(prefix="anabranch-bench-") as folder:
         state = Path(folder) / "state"
         with running_stack(state) as stack:
-            key = json.loads((state / "credentials.json").read_text())["viewer"]
+            keys = json.loads((state / "credentials.json").read_text())
+            key, url = keys["viewer"], stack["service"]
+            looks = Looks([], set())
+            if viewers:
+                await define(url, keys["admin"])
             traffic = await asyncio.create_subprocess_exec(
                 *(*ANABRANCH, "simulate", "--state", str(state), "--rate", str(rate)),
                 stdout=subprocess.DEVNULL,
             )
             waiting: dict[TopicPartition, deque[Waiting]] = {}
-            noting = asyncio.create_task(note_appends(stack["kafka"], waiting))
+            tasks = [asyncio.create_task(note_appends(stack["kafka"], waiting))]
             try:
-                await watch(stack["service"], key, waiting, warm_up)
-                return await watch(stack["service"], key, waiting, seconds)
+                await watch(url, key, waiting, warm_up)
+                for _ in range(viewers):
+                    tasks.append(asyncio.create_task(view(url, key, looks)))
+                    await asyncio.sleep(1 / viewers)
+                return await watch(url, key, waiting, seconds), looks
             finally:
-                noting.cancel()
+                for task in tasks:
+                    task.cancel()
+                for ended in await asyncio.gather(*tasks, return_exceptions=True):
+                    if isinstance(ended, Exception):
+                        raise ended
                 traffic.terminate()
                 await traffic.wait()
 
@@ -127,11 +174,12 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--warm-up", type=float, default=15)
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--viewers", type=int, default=0, help="of a report, once a second each")
     given = parser.parse_args()
     machine = facts()
     figures: dict[str, list[float]] = {}
     for number in range(given.runs):
-        seen = asyncio.run(run(given.rate, given.seconds, given.warm_up))
+        seen, looks = asyncio.run(run(given.rate, given.seconds, given.warm_up, given.viewers))
         events = sum(visible.events for visible in seen)
         for name, value in {
             "events/s seen": events / given.seconds,
@@ -140,11 +188,24 @@ def main() -> None:
             "max, s": max(seen).seconds,
         }.items():
             figures.setdefault(name, []).append(value)
+        if looks.seconds:
+            ordered = sorted(looks.seconds)
+            for name, value in {
+                "looks at the report": len(ordered),
+                "reports made": len(looks.reports),
+                "a look, p50, ms": 1000 * ordered[len(ordered) // 2],
+                "a look, p95, ms": 1000 * ordered[int(0.95 * (len(ordered) - 1))],
+            }.items():
+                figures.setdefault(name, []).append(value)
         print(
             f"run {number + 1}: { ({k: round(v[-1], 2) for k, v in figures.items()}) }", flush=True
         )
     notes = [f"{given.rate:,} events/s of all four topics, {given.seconds:g} s a run, one worker."]
-    keep("freshness", "From Kafka's append to visible", machine, figures, notes)
+    name = "freshness"
+    if given.viewers:
+        name = "viewers"
+        notes.append(f"{given.viewers} viewers of one report meanwhile, each once a second.")
+    keep(name, "From Kafka's append to visible", machine, figures, notes)
 
 
 if __name__ == "__main__":
