@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sinks.clickhouse import AsyncClient, connect, typed_errors
+from sinks.clickhouse import LastingClient, typed_errors
 from sinks.settings import ClickHouseSettings
 
 _FIELDS = (
@@ -42,8 +41,7 @@ class AuditFilter(NamedTuple):
 class AuditLog:
     def __init__(self, settings: ClickHouseSettings) -> None:
         self._settings = settings
-        self._client: AsyncClient | None = None
-        self._connecting = asyncio.Lock()
+        self._client = LastingClient(settings)
 
     async def page(self, wanted: AuditFilter, before: int | None, limit: int) -> list[AuditRow]:
         """The newest first; `before` is the last offset of the page before."""
@@ -92,15 +90,12 @@ class AuditLog:
                 return
 
     async def close(self) -> None:
-        if self._client is not None:
-            await self._client.close()
+        await self._client.close()
 
     async def _rows(self, statement: str, parameters: dict[str, Any]) -> Sequence[Any]:
         with typed_errors(self._settings):
-            async with self._connecting:
-                if self._client is None:
-                    self._client = await connect(self._settings)
-            answer = await self._client.query(
+            client = await self._client.get()
+            answer = await client.query(
                 statement, parameters=parameters, settings={"max_execution_time": _QUERY_SECONDS}
             )
             return answer.result_rows

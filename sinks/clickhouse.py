@@ -8,6 +8,7 @@ Its errors, and who handles each:
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from urllib.parse import urlsplit
@@ -23,6 +24,7 @@ __all__ = [
     "ClickHouseRefused",
     "ClickHouseSettings",
     "ClickHouseUnavailable",
+    "LastingClient",
     "connect",
     "connected",
     "typed_errors",
@@ -91,3 +93,23 @@ async def connect(settings: ClickHouseSettings, *, database: str | None = None) 
         connect_timeout=5,
         send_receive_timeout=settings.timeout_seconds,
     )
+
+
+class LastingClient:
+    """For as long as its owner lives: connected by whoever asks first, once for all."""
+
+    def __init__(self, settings: ClickHouseSettings) -> None:
+        self._settings = settings
+        self._client: AsyncClient | None = None
+        self._connecting = asyncio.Lock()
+
+    async def get(self) -> AsyncClient:
+        async with self._connecting:
+            if self._client is None:
+                self._client = await connect(self._settings)
+            return self._client
+
+    async def close(self) -> None:
+        if self._client is not None:
+            await self._client.close()
+            self._client = None

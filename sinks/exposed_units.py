@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sinks.clickhouse import AsyncClient, connect, typed_errors
+from sinks.clickhouse import AsyncClient, LastingClient, typed_errors
 from sinks.settings import ClickHouseSettings
 
 
@@ -24,8 +23,7 @@ class ExposedUnits:
 
     def __init__(self, settings: ClickHouseSettings) -> None:
         self._settings = settings
-        self._client: AsyncClient | None = None
-        self._connecting = asyncio.Lock()
+        self._client = LastingClient(settings)
 
     async def of(
         self, experiment: str, *, above_version: int, below_version: int, most: int
@@ -37,7 +35,7 @@ class ExposedUnits:
         given = {"experiment": experiment, "above": above_version, "below": below_version}
         given |= {"most": most + 1}
         with typed_errors(self._settings):
-            client = await self._connected()
+            client = await self._client.get()
             ((count,),) = await self._rows(
                 client,
                 "SELECT uniqExact(unit) FROM unit_exposures WHERE experiment = {experiment:String}",
@@ -63,13 +61,5 @@ class ExposedUnits:
     ) -> Sequence[Any]:
         return (await client.query(statement, parameters=dict(given))).result_rows
 
-    async def _connected(self) -> AsyncClient:
-        async with self._connecting:
-            if self._client is None:
-                self._client = await connect(self._settings)
-            return self._client
-
     async def close(self) -> None:
-        if self._client is not None:
-            await self._client.close()
-            self._client = None
+        await self._client.close()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from sinks.clickhouse import AsyncClient, connect, typed_errors
+from sinks.clickhouse import LastingClient, typed_errors
 from sinks.settings import ClickHouseSettings
 
 _SECONDS = 60
@@ -43,8 +43,7 @@ class IngestionFigures:
 
     def __init__(self, settings: ClickHouseSettings) -> None:
         self._settings = settings
-        self._client: AsyncClient | None = None
-        self._connecting = asyncio.Lock()
+        self._client = LastingClient(settings)
 
     async def read(self) -> Figures:
         """Raises ClickHouseUnavailable or ClickHouseRefused."""
@@ -80,15 +79,12 @@ class IngestionFigures:
         )
 
     async def close(self) -> None:
-        if self._client is not None:
-            await self._client.close()
+        await self._client.close()
 
     async def _rows(self, statement: str) -> Sequence[Any]:
         with typed_errors(self._settings):
-            async with self._connecting:
-                if self._client is None:
-                    self._client = await connect(self._settings)
-            answer = await self._client.query(statement, settings={"max_execution_time": 5})
+            client = await self._client.get()
+            answer = await client.query(statement, settings={"max_execution_time": 5})
             return answer.result_rows
 
 

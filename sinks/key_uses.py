@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from sinks.clickhouse import AsyncClient, connect, typed_errors
+from sinks.clickhouse import LastingClient, typed_errors
 from sinks.settings import ClickHouseSettings
 
 
@@ -19,18 +18,17 @@ class Use(NamedTuple):
 class KeyUses:
     def __init__(self, settings: ClickHouseSettings) -> None:
         self._settings = settings
-        self._client: AsyncClient | None = None
-        self._connecting = asyncio.Lock()
+        self._client = LastingClient(settings)
 
     async def add(self, uses: Mapping[str, Use]) -> None:
         rows = [(key, use.last_used_at, use.requests) for key, use in uses.items()]
         with typed_errors(self._settings):
-            client = await self._connected()
+            client = await self._client.get()
             await client.insert("key_uses", rows, column_names=("key", "last_used_at", "requests"))
 
     async def read(self) -> dict[str, Use]:
         with typed_errors(self._settings):
-            client = await self._connected()
+            client = await self._client.get()
             answer = await client.query(
                 "SELECT key, toUnixTimestamp64Milli(max(last_used_at)), sum(requests) "
                 "FROM key_uses GROUP BY key",
@@ -42,11 +40,4 @@ class KeyUses:
         }
 
     async def close(self) -> None:
-        if self._client is not None:
-            await self._client.close()
-
-    async def _connected(self) -> AsyncClient:
-        async with self._connecting:
-            if self._client is None:
-                self._client = await connect(self._settings)
-        return self._client
+        await self._client.close()

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 
-from sinks.clickhouse import AsyncClient, ClickHouseRefused, connect, typed_errors
+from sinks.clickhouse import AsyncClient, ClickHouseRefused, LastingClient, typed_errors
 from sinks.settings import ClickHouseSettings
 
 _TOOK_TOO_LONG = frozenset({159, 160})  # TIMEOUT_EXCEEDED, TOO_SLOW
@@ -48,8 +47,7 @@ class LimitedQueries:
     ) -> None:
         self._settings = settings
         self._limits = limits
-        self._client: AsyncClient | None = None
-        self._connecting = asyncio.Lock()
+        self._client = LastingClient(settings)
 
     async def rows(
         self,
@@ -77,15 +75,10 @@ class LimitedQueries:
             raise limit from error
 
     async def connected(self) -> AsyncClient:
-        async with self._connecting:
-            if self._client is None:
-                self._client = await connect(self._settings)
-        return self._client
+        return await self._client.get()
 
     async def close(self) -> None:
-        if self._client is not None:
-            await self._client.close()
-            self._client = None
+        await self._client.close()
 
     def _limit_of(self, error: ClickHouseRefused) -> QueryLimitError | None:
         if error.code in _TOOK_TOO_LONG:

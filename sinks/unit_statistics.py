@@ -7,14 +7,13 @@ themselves.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 from analysis.unit_statistics import StatisticsRequest, UnitStatistics
-from sinks.clickhouse import AsyncClient, ClickHouseRefused, connect, typed_errors
+from sinks.clickhouse import ClickHouseRefused, LastingClient, typed_errors
 from sinks.settings import ClickHouseSettings
 from sinks.statistics_answer import TooManySegmentsError, gathered
 from sinks.statistics_sql import (
@@ -69,8 +68,7 @@ class UnitStatisticsReader:
     ) -> None:
         self._settings = settings
         self._limits = limits
-        self._client: AsyncClient | None = None
-        self._connecting = asyncio.Lock()
+        self._client = LastingClient(settings)
 
     async def of(self, request: StatisticsRequest) -> UnitStatistics:
         """Raises TooManySegmentsError, QueryLimitError, ClickHouseUnavailable or
@@ -90,9 +88,7 @@ class UnitStatisticsReader:
         return await with_quantiles(self._rows, found, self._limits.exact_values)
 
     async def close(self) -> None:
-        if self._client is not None:
-            await self._client.close()
-            self._client = None
+        await self._client.close()
 
     async def _rows(self, query: Query) -> Sequence[Sequence[Any]]:
         limits = self._limits
@@ -107,17 +103,11 @@ class UnitStatisticsReader:
         if limits.threads:
             settings["max_threads"] = limits.threads
         with _naming_limits(limits), typed_errors(self._settings):
-            client = await self._connected()
+            client = await self._client.get()
             answer = await client.query(
                 query.text, parameters=dict(query.parameters), settings=settings
             )
         return answer.result_rows
-
-    async def _connected(self) -> AsyncClient:
-        async with self._connecting:
-            if self._client is None:
-                self._client = await connect(self._settings)
-            return self._client
 
 
 @contextmanager

@@ -7,7 +7,6 @@ same. Units seen in several variations are left out.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -16,7 +15,7 @@ from analysis.metric_catalogue import Metric
 from analysis.report_metrics import estimate_of
 from analysis.unit_statistics import StatisticsRequest
 from analysis.verdict import NoVerdict
-from sinks.clickhouse import AsyncClient, connect, typed_errors
+from sinks.clickhouse import LastingClient, typed_errors
 from sinks.settings import ClickHouseSettings
 from sinks.unit_statistics import StatisticsLimits, UnitStatisticsReader
 
@@ -37,15 +36,12 @@ class WatchedUnits:
     def __init__(self, settings: ClickHouseSettings) -> None:
         self._settings = settings
         self._statistics = UnitStatisticsReader(settings, LIMITS)
-        self._client: AsyncClient | None = None
-        self._connecting = asyncio.Lock()
+        self._client = LastingClient(settings)
 
     async def progress(self) -> Progress:
         with typed_errors(self._settings):
-            async with self._connecting:
-                if self._client is None:
-                    self._client = await connect(self._settings)
-            answer = await self._client.query(
+            client = await self._client.get()
+            answer = await client.query(
                 "SELECT sum(batches), toUnixTimestamp64Milli(max(applied_at)) FROM batch_totals",
                 settings={"max_execution_time": LIMITS.seconds},
             )
@@ -70,6 +66,4 @@ class WatchedUnits:
 
     async def close(self) -> None:
         await self._statistics.close()
-        if self._client is not None:
-            await self._client.close()
-            self._client = None
+        await self._client.close()
