@@ -26,8 +26,9 @@ from analysis.unit_statistics import BY_LOCALE, StatisticsRequest, UnitStatistic
 from analysis.windows import TURN_METRICS
 from bench.engine.store import Store, own_clickhouse
 from bench.machine import facts, keep
+from sinks.limited_queries import LimitedQueries, QueryLimits
 from sinks.settings import ClickHouseSettings
-from sinks.unit_statistics import StatisticsLimits, UnitStatisticsReader
+from sinks.unit_statistics import UnitStatisticsReader
 
 EXPERIMENT = "npc_tone"
 VARIATIONS = ("control", "warm", "cold")
@@ -143,7 +144,8 @@ class Clock:
 async def measure(
     store: Store, settings: ClickHouseSettings, looks: int, label: str
 ) -> dict[str, float]:
-    reader = UnitStatisticsReader(settings, StatisticsLimits(seconds=300))
+    queries = LimitedQueries(settings, QueryLimits(seconds=300, memory_mb=2_000))
+    reader = UnitStatisticsReader(queries)
     server = psutil.Process(store.process.pid)
     turns = {key: one for key, one in BUILT_IN.items() if key in TURN_METRICS}
     whole, by_locale, of_raw = Clock(server), Clock(server), Clock(server)
@@ -158,7 +160,7 @@ async def measure(
             if look % 5 == 0:
                 await of_raw.time(lambda: asyncio.to_thread(raw, store, settings.database))
     finally:
-        await reader.close()
+        await queries.close()
     return {
         **whole.figures(f"{label}, ten metrics"),
         **by_locale.figures(f"{label}, by locale"),

@@ -31,7 +31,7 @@ from service.kill_switch_stops import PendingStops
 from service.metrics import ServiceMetrics
 from service.webhooks import Webhooks
 from sinks.clickhouse import ClickHouseRefused, ClickHouseUnavailable
-from sinks.unit_statistics import QueryLimitError
+from sinks.limited_queries import QueryLimitError
 from sinks.watched_units import Progress
 from streams.live_definitions import LiveDefinitions
 
@@ -162,7 +162,7 @@ class KillSwitch:
                 if not all(fine):
                     self._looked_at = None
                     return
-        except (ClickHouseUnavailable, ClickHouseRefused) as error:
+        except (ClickHouseUnavailable, ClickHouseRefused, QueryLimitError) as error:
             if self._problem is None:
                 logger.warning("the kill switch is blind", problem=str(error))
             self._metrics.kill_switch_looks.labels("unavailable").inc()

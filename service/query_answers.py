@@ -15,7 +15,6 @@ from service.metrics import ServiceMetrics
 from service.problems import Kind, Problem
 from sinks.clickhouse import ClickHouseRefused, ClickHouseUnavailable
 from sinks.limited_queries import QueryLimitError
-from sinks.unit_statistics import QueryLimitError as ReportLimitError
 from sinks.unit_statistics import TooManySegmentsError
 
 QUERIED = (401, 403, 422, 429, 503)
@@ -47,24 +46,18 @@ def query_problems(metrics: ServiceMetrics) -> Iterator[None]:
     try:
         yield
     except QueryLimitError as error:
-        raise _limited(metrics, str(error), error.limit) from error
-    except ReportLimitError as error:
-        limit = "time" if error.limit == "seconds" else "memory"
-        raise _limited(metrics, str(error), limit) from error
+        metrics.query_limits.labels(error.limit).inc()
+        raise Problem(
+            Kind.QUERY_LIMIT,
+            f"{error}; ask for a shorter span, for fewer metrics, or without `by`. "
+            f"{_SETTING_OF[error.limit]} is the limit",
+        ) from error
     except TooManySegmentsError as error:
         raise Problem(Kind.INVALID_REQUEST, str(error)) from error
     except (ClickHouseUnavailable, ClickHouseRefused) as error:
         raise Problem(
             Kind.CLICKHOUSE_UNAVAILABLE, str(error), headers={"Retry-After": "2"}
         ) from error
-
-
-def _limited(metrics: ServiceMetrics, said: str, limit: str) -> Problem:
-    metrics.query_limits.labels(limit).inc()
-    return Problem(
-        Kind.QUERY_LIMIT,
-        f"{said}; ask for a shorter span or for less. {_SETTING_OF[limit]} is the limit",
-    )
 
 
 class Span(NamedTuple):

@@ -22,7 +22,7 @@ from service.turn_series import TurnSeriesAnswers, turn_series_routes
 from sinks.limited_queries import LimitedQueries, QueryLimits
 from sinks.report_health import ReportHealth
 from sinks.stored_reports import StoredReports
-from sinks.unit_statistics import StatisticsLimits, UnitStatisticsReader
+from sinks.unit_statistics import UnitStatisticsReader
 
 
 class Reporting:
@@ -37,13 +37,11 @@ class Reporting:
         experiments = ReportedExperiments(changes, ExperimentStore(changes, phases))
         limits = QueryLimits(settings.reports.query_seconds, settings.reports.query_memory_mb)
         self._queries = LimitedQueries(settings.clickhouse, limits)
-        self._units = UnitStatisticsReader(
-            settings.clickhouse, StatisticsLimits(limits.seconds, limits.memory_mb * 1_000_000)
-        )
+        units = UnitStatisticsReader(self._queries)
         self._health = ReportHealth(self._queries)
         self._reports = Reports(
             experiments,
-            ReportMaker(experiments, self._units, self._health, ingestion),
+            ReportMaker(experiments, units, self._health, ingestion),
             StoredReports(settings.clickhouse, self._queries),
             *(self._queries, settings.reports, metrics),
         )
@@ -65,5 +63,4 @@ class Reporting:
         await self._series.close()
         await self._turns.close()
         await self._growth.close()
-        await self._units.close()
         await self._queries.close()

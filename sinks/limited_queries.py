@@ -17,15 +17,21 @@ _LATEST_MS = 10_413_791_999_000
 
 class QueryLimits(NamedTuple):
     seconds: float = 10.0
-    memory_mb: int = 1_000
+    memory_mb: float = 1_000
 
     @property
     def settings(self) -> dict[str, Any]:
         return {
             "max_execution_time": self.seconds,
-            "max_memory_usage": self.memory_mb * 1_000_000,
+            "max_memory_usage": round(self.memory_mb * 1_000_000),
+            # The engine takes one thread for each GiB that is free by default: in a small one, a
+            # query would run on one core, though its own memory has a bound.
+            "max_threads_min_free_memory_per_thread": 0,
             "join_use_nulls": 0,
             "distributed_product_mode": "global",  # on a cluster, what is joined is made once
+            # On, the engine makes sum(v) - shift * count() of sum(v - shift): what shifts are
+            # there to avoid.
+            "optimize_arithmetic_operations_in_aggregate_functions": 0,
         }
 
 
@@ -84,7 +90,7 @@ class LimitedQueries:
         if error.code in _TOOK_TOO_LONG:
             return QueryLimitError(f"it takes longer than {self._limits.seconds:g} s", "time")
         if error.code == _MEMORY_LIMIT_EXCEEDED:
-            return QueryLimitError(f"it takes more than {self._limits.memory_mb:,} MB", "memory")
+            return QueryLimitError(f"it takes more than {self._limits.memory_mb:,g} MB", "memory")
         return None
 
 

@@ -3,9 +3,9 @@
 All branches have the same columns: the unit, what exposures say of it, then the raw columns. What a
 table does not know is neutral to the aggregates that follow: no exposures, the latest `since`.
 
-Units are grouped by a hash of 64 bits, which costs a quarter less than their names: of two million
-units, two have the same once in ten million reports. Whether a unit saw one
-variation is told by the lowest and highest hash of those it saw.
+Units are grouped by a hash of 64 bits, which costs half as much as their names: of two million
+units, two have the same once in ten million reports. Whether a unit saw one variation is told by
+the lowest and highest hash of those it saw.
 """
 
 # ruff: noqa: S608  # names are ours; what people gave is in parameters
@@ -23,7 +23,6 @@ SAMPLED_UNITS = 64
 
 _OF_EXPERIMENT = "experiment = {experiment:String}"
 _HOUR_MS = 3_600_000
-_HASH = "cityHash64(unit) AS unit_hash"
 _GREATEST = (1 << 64) - 1
 _NEUTRAL = (
     f"toDateTime64('2261-01-01 00:00:00.000', 3, 'UTC') AS since, {_GREATEST} AS lowest, "
@@ -103,7 +102,7 @@ class Branches:
         return (
             "concat(leftPad(hex(toUnixTimestamp64Milli(first.ts)), 16, '0'), "
             "leftPad(hex(toUInt32(first.version)), 8, '0'), first.variation, '\\0', "
-            f"{self._segment()})"
+            f"{self.segment()})"
         )
 
     def packed_key(self) -> str:
@@ -113,7 +112,7 @@ class Branches:
         version = "byteSwap(toUInt32(first.version))"
         return (
             f"concat(reinterpretAsFixedString({at}), reinterpretAsFixedString({version}), "
-            f"{self._segment()})"
+            f"{self.segment()})"
         )
 
     def key(self) -> str:
@@ -121,7 +120,8 @@ class Branches:
         is_packed = self._request.multiple is Multiple.EXCLUDE
         return self.packed_key() if is_packed else self.first_key()
 
-    def _segment(self) -> str:
+    def segment(self) -> str:
+        """Of a row of unit_exposures."""
         if self._request.by is None:
             return "''"
         if self._request.by == BY_LOCALE:
@@ -131,18 +131,15 @@ class Branches:
 
     def _cohort(self, table: Table, raws: str) -> str:
         key = f", {self.key()} AS first_key" if self.has_first_key else ""
-        # Both are the same for a unit that saw one variation, and never for one that saw several.
-        lowest = "if(length(variations) = 1, cityHash64(first.variation), 0)"
-        highest = f"if(length(variations) = 1, cityHash64(first.variation), {_GREATEST})"
         rows = f"FROM unit_exposures WHERE {_OF_EXPERIMENT}{self._only('unit')}"
         if not self._by_place:
             return (
-                f"SELECT {_HASH}, first.ts AS since, {lowest} AS lowest, {highest} AS highest, "
-                f"n AS exposures{key}{raws} {rows}"
+                "SELECT unit_hash, first.ts AS since, lowest_variation AS lowest, "
+                f"highest_variation AS highest, n AS exposures{key}{raws} {rows}"
             )
         units = (
-            f"SELECT {_HASH}, min(first.ts) AS since, min({lowest}) AS lowest, "
-            f"max({highest}) AS highest, sum(n) AS exposures, "
+            "SELECT unit_hash, min(first.ts) AS since, min(lowest_variation) AS lowest, "
+            "max(highest_variation) AS highest, sum(n) AS exposures, "
             f"min({self.key()}) AS first_key, {_SEEN_PLACES} {rows} GROUP BY unit_hash"
         )
         return (
@@ -152,7 +149,7 @@ class Branches:
 
     def _unit_metrics(self, table: Table, raws: str) -> str:
         return (
-            f"SELECT {_HASH}{self._place('variation')}, {self._neutral}{raws} "
+            f"SELECT unit_hash{self._place('variation')}, {self._neutral}{raws} "
             f"FROM unit_metrics WHERE {_OF_EXPERIMENT}{self._only('unit')}"
         )
 
@@ -166,7 +163,8 @@ class Branches:
         )
         if " event." not in raws:
             return (
-                f"SELECT {_HASH}{self._place('variation')}, {self._neutral}{raws} FROM ({events})"
+                f"SELECT cityHash64(unit) AS unit_hash{self._place('variation')}, "
+                f"{self._neutral}{raws} FROM ({events})"
             )
         return self._joined(f"({events})", self._place("event.variation"), raws)
 
@@ -189,7 +187,7 @@ class Branches:
     def _joined(self, events: str, place: str, raws: str) -> str:
         seen = f", {_SEEN_PLACES}" if "cohort.place" in place else ""
         units = (
-            f"SELECT {_HASH}, min(first.ts) AS since{seen} FROM unit_exposures "
+            f"SELECT unit_hash, min(first.ts) AS since{seen} FROM unit_exposures "
             f"WHERE {_OF_EXPERIMENT}{self._only('unit')} GROUP BY unit_hash"
         )
         return (

@@ -15,11 +15,11 @@ from analysis.metric_catalogue import Metric
 from analysis.report_metrics import estimate_of
 from analysis.unit_statistics import StatisticsRequest
 from analysis.verdict import NoVerdict
-from sinks.clickhouse import LastingClient, typed_errors
+from sinks.limited_queries import LimitedQueries, QueryLimits
 from sinks.settings import ClickHouseSettings
-from sinks.unit_statistics import StatisticsLimits, UnitStatisticsReader
+from sinks.unit_statistics import UnitStatisticsReader
 
-LIMITS = StatisticsLimits(seconds=10.0, memory_bytes=1_000_000_000)
+LIMITS = QueryLimits(seconds=10.0, memory_mb=1_000)
 _NEWEST_VERSION = 2**31 - 1
 
 
@@ -31,27 +31,25 @@ class Progress(NamedTuple):
 
 
 class WatchedUnits:
-    """Keeps clients of its own. Every method raises ClickHouseUnavailable or ClickHouseRefused."""
+    """Keeps a client of its own.
+
+    Every method raises QueryLimitError, ClickHouseUnavailable or ClickHouseRefused.
+    """
 
     def __init__(self, settings: ClickHouseSettings) -> None:
-        self._settings = settings
-        self._statistics = UnitStatisticsReader(settings, LIMITS)
-        self._client = LastingClient(settings)
+        self._queries = LimitedQueries(settings, LIMITS)
+        self._statistics = UnitStatisticsReader(self._queries)
 
     async def progress(self) -> Progress:
-        with typed_errors(self._settings):
-            client = await self._client.get()
-            answer = await client.query(
-                "SELECT sum(batches), toUnixTimestamp64Milli(max(applied_at)) FROM batch_totals",
-                settings={"max_execution_time": LIMITS.seconds},
-            )
-        ((batches, applied_at_ms),) = answer.result_rows
+        ((batches, applied_at_ms),) = await self._queries.rows(
+            "SELECT sum(batches), toUnixTimestamp64Milli(max(applied_at)) FROM batch_totals", {}
+        )
         return Progress(batches, applied_at_ms)
 
     async def arms(
         self, experiment: str, since_version: int, variations: Sequence[str], metric: Metric
     ) -> Mapping[str, Estimate | NoVerdict]:
-        """By variation. Raises QueryLimitError as well."""
+        """By variation."""
         asked = StatisticsRequest(
             experiment,
             tuple(variations),
@@ -65,5 +63,4 @@ class WatchedUnits:
         }
 
     async def close(self) -> None:
-        await self._statistics.close()
-        await self._client.close()
+        await self._queries.close()

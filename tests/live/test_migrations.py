@@ -284,6 +284,6 @@ async def test_every_statement_for_a_cluster_is_sql_to_the_engine(
         assert "ON CLUSTER main" in formatted
         assert re.search(
             r"CREATE DATABASE|MATERIALIZED VIEW|ENGINE = (Replicated|Distributed)"
-            r"|ALTER TABLE \S+_local\b",
+            r"|ALTER TABLE \S+_local\b|ALTER TABLE \S+ ON CLUSTER main\s+\(ADD COLUMN",
             formatted,
         )

@@ -21,12 +21,11 @@ from analysis.metric_catalogue import BUILT_IN
 from analysis.moments import JointMoments
 from schemas.topics import EXPOSURES, TURN_METRICS
 from sinks.clickhouse import connected
+from sinks.health_sql import MOST_SEGMENTS, OTHER_SEGMENTS
 from sinks.limited_queries import LimitedQueries
 from sinks.migrate import migrate
 from sinks.report_health import (
     MOST_LETTERS,
-    MOST_SEGMENTS,
-    OTHER_SEGMENTS,
     HealthQuestion,
     ReportHealth,
 )

@@ -22,14 +22,10 @@ from analysis.unit_statistics import (
     StatisticsRequest,
 )
 from analysis.verdict import Interval, NoVerdict, NoVerdictReason
+from sinks.limited_queries import LimitedQueries, QueryLimitError, QueryLimits
 from sinks.migrate import migrate
 from sinks.settings import ClickHouseSettings
-from sinks.unit_statistics import (
-    QueryLimitError,
-    StatisticsLimits,
-    TooManySegmentsError,
-    UnitStatisticsReader,
-)
+from sinks.unit_statistics import TooManySegmentsError, UnitStatisticsReader
 from tests.live.clickhouse_fixture import ClickHouse
 from tests.live.measured_units import EXPERIMENT, START, Events, made_up, store
 from tests.live.unit_truth import Truth, centred
@@ -84,10 +80,15 @@ async def settings(clickhouse: ClickHouse, events: Events) -> ClickHouseSettings
 
 
 @pytest_asyncio.fixture(scope="module")
-async def reader(settings: ClickHouseSettings) -> AsyncIterator[UnitStatisticsReader]:
-    reader = UnitStatisticsReader(settings)
-    yield reader
-    await reader.close()
+async def queries(settings: ClickHouseSettings) -> AsyncIterator[LimitedQueries]:
+    queries = LimitedQueries(settings)
+    yield queries
+    await queries.close()
+
+
+@pytest.fixture(scope="module")
+def reader(queries: LimitedQueries) -> UnitStatisticsReader:
+    return UnitStatisticsReader(queries)
 
 
 def request(**fields: Any) -> StatisticsRequest:
@@ -208,17 +209,13 @@ def check_quantiles(arm: ArmStatistics, truth: Truth, variation: str, units: lis
 
 
 async def test_quantiles_of_many_values_are_within_the_width_of_a_bucket(
-    settings: ClickHouseSettings, reader: UnitStatisticsReader
+    queries: LimitedQueries, reader: UnitStatisticsReader
 ) -> None:
     # All of `level` is in one bucket, so nothing can be told of it then.
     wide = {key: one for key, one in QUANTILES.items() if key != "level_median"}
     asked = StatisticsRequest(EXPERIMENT, VARIATIONS[:2], wide)
     exact = await reader.of(asked)
-    counting = UnitStatisticsReader(settings, StatisticsLimits(exact_values=100))
-    try:
-        counted = await counting.of(asked)
-    finally:
-        await counting.close()
+    counted = await UnitStatisticsReader(queries, exact_values=100).of(asked)
     for key in wide:
         for variation in asked.variations:
             near = counted.arms[variation].metrics[key].quantile
@@ -262,21 +259,17 @@ async def test_reader_refuses_a_dimension_with_too_many_values(
 @pytest.mark.parametrize(
     ("limits", "limit", "sentence"),
     [
-        pytest.param(
-            StatisticsLimits(seconds=0.001), "seconds", "longer than the 0.001 s", id="time"
-        ),
-        pytest.param(
-            StatisticsLimits(memory_bytes=50_000), "memory_bytes", "more than the 0 MB", id="memory"
-        ),
+        pytest.param(QueryLimits(seconds=0.001), "time", "longer than 0.001 s", id="time"),
+        pytest.param(QueryLimits(memory_mb=0.05), "memory", "more than 0.05 MB", id="memory"),
     ],
 )
 async def test_reader_says_which_limit_a_query_met(
-    settings: ClickHouseSettings, limits: StatisticsLimits, limit: str, sentence: str
+    settings: ClickHouseSettings, limits: QueryLimits, limit: str, sentence: str
 ) -> None:
-    reader = UnitStatisticsReader(settings, limits)
+    queries = LimitedQueries(settings, limits)
     try:
         with pytest.raises(QueryLimitError, match=sentence) as raised:
-            await reader.of(request(by="locale"))
+            await UnitStatisticsReader(queries).of(request(by="locale"))
         assert raised.value.limit == limit
     finally:
-        await reader.close()
+        await queries.close()
