@@ -3,6 +3,9 @@
 A question has a key, which holds all that the asker knows: the experiment, the version of its
 definition, the parameters. What only the data know, a mark, is looked at when the last look is
 older than `kept_seconds`; where it is the same as before, so is the answer.
+
+What takes long is made less often: of the time, at most `busy_share` goes into one answer. Where
+the machine is busy, those who look would otherwise take it from what brings the events.
 """
 
 from __future__ import annotations
@@ -36,7 +39,7 @@ class Answered(NamedTuple, Generic[Value]):
 @dataclass(slots=True)
 class _Entry(Generic[Value]):
     mark: Hashable
-    looked_at: float
+    good_until: float
     value: Value
     size: int
 
@@ -51,6 +54,7 @@ class AnswerCache(Generic[Seen, Value]):
         size_of: Callable[[Value], int],
         *,
         kept_seconds: float,
+        busy_share: float,
         most_bytes: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -58,6 +62,7 @@ class AnswerCache(Generic[Seen, Value]):
         self._mark_of = mark_of
         self._size_of = size_of
         self._kept_seconds = kept_seconds
+        self._rest = 1 / busy_share - 1
         self._most_bytes = most_bytes
         self._clock = clock
         self._entries: OrderedDict[Hashable, _Entry[Value]] = OrderedDict()
@@ -68,7 +73,7 @@ class AnswerCache(Generic[Seen, Value]):
         entry = self._entries.get(key)
         if entry is not None:
             self._entries.move_to_end(key)
-            if self._clock() - entry.looked_at < self._kept_seconds:
+            if self._clock() < entry.good_until:
                 return Answered(entry.value, How.KEPT)
         # Whatever is under way is joined, even when new data came since it began: under load, each
         # would otherwise start another query on top of those that are slow already.
@@ -89,15 +94,17 @@ class AnswerCache(Generic[Seen, Value]):
     async def _answer(
         self, key: Hashable, make: Callable[[Seen], Awaitable[Value]]
     ) -> Answered[Value]:
-        looked_at = self._clock()
+        began = self._clock()
         seen = await self._look()
         mark = self._mark_of(seen)
         entry = self._entries.get(key)
         if entry is not None and entry.mark == mark:
-            entry.looked_at = looked_at
+            entry.good_until = began + self._kept_seconds
             return Answered(entry.value, How.UNCHANGED)
         value = await make(seen)
-        self._keep(key, _Entry(mark, looked_at, value, self._size_of(value)))
+        ended = self._clock()
+        good_until = max(began + self._kept_seconds, ended + (ended - began) * self._rest)
+        self._keep(key, _Entry(mark, good_until, value, self._size_of(value)))
         return Answered(value, How.MADE)
 
     def _keep(self, key: Hashable, entry: _Entry[Value]) -> None:

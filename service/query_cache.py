@@ -48,6 +48,7 @@ class QueryCache:
         self._cache: AnswerCache[tuple[Offsets, Hashable], KeptAnswer] = AnswerCache(
             *(look, lambda seen: seen, lambda answer: len(answer.body)),
             kept_seconds=settings.kept_seconds,
+            busy_share=settings.busy_share,
             most_bytes=settings.cache_mb * 1_000_000,
         )
 

@@ -14,11 +14,13 @@ class House:
 
     def __init__(self, most_bytes: int = 100) -> None:
         self.mark, self.now, self.made = 1, 0.0, 0
+        self.takes = 0.0
         self.gate = asyncio.Event()
         self.gate.set()
         self.cache: AnswerCache[int, str] = AnswerCache(
             *(self._look, lambda seen: seen, len),
             kept_seconds=1.0,
+            busy_share=0.2,
             most_bytes=most_bytes,
             clock=lambda: self.now,
         )
@@ -29,6 +31,7 @@ class House:
     async def make(self, seen: int) -> str:
         await self.gate.wait()
         self.made += 1
+        self.now += self.takes
         return f"answer {seen}"
 
     async def ask(self, key: str = "key") -> tuple[str, How]:
@@ -47,6 +50,20 @@ async def test_answer_is_kept_for_a_time_and_then_as_long_as_the_data_are_the_sa
     assert await house.ask() == ("answer 2", How.UNCHANGED)
     assert await house.ask() == ("answer 2", How.KEPT)
     assert await house.ask("another") == ("answer 2", How.MADE)
+
+
+async def test_answer_that_takes_long_is_made_less_often() -> None:
+    house = House()
+    house.takes = 2.0
+    await house.ask()
+    house.mark, house.now = 2, 9.9
+    assert await house.ask() == ("answer 1", How.KEPT)
+    house.now = 10.0
+    assert await house.ask() == ("answer 2", How.MADE)
+    house.now = 20.0
+    assert await house.ask() == ("answer 2", How.UNCHANGED)
+    house.mark, house.now = 3, 21.0
+    assert (await house.ask())[1] is How.MADE
 
 
 async def test_answer_is_made_once_when_many_ask_at_the_same_time_and_the_first_leaves() -> None:
