@@ -24,8 +24,8 @@ class ReportSettings(Section):
         0.2,
         gt=0,
         le=1,
-        description="Of the time, so much may go into making one answer anew: at 0.2, what took 1 s "
-        "is good for 4 s more.",
+        description="Of the time, so much may go into making one answer anew: at 0.2, what took "
+        "1 s is good for 4 s more.",
     )
     at_once: int = Field(
         4, ge=1, description="So many answers of each kind are made at a time; others wait."
