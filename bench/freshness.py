@@ -1,8 +1,9 @@
 """How long from Kafka's append of an event until `GET /v1/stats` shows it as applied.
 
-A whole stack with one worker, and simulated traffic at a steady rate, on this machine. A consumer
-of record batches notes when Kafka took each; the stats are asked every 100 ms, and every batch that
-they cover by then has become visible. Events are weighed alike: a batch counts for each it holds.
+A whole stack with one worker, and simulated traffic at a steady rate, on this machine; the traffic
+is encoded before (bench/prepared_traffic.py). A consumer of record batches notes when Kafka took
+each; the stats are asked every 100 ms, and every batch that they cover by then has become visible.
+Events are weighed alike: a batch counts for each it holds.
 
     python -m bench freshness [--rate 20000 --viewers 50]
 
@@ -29,6 +30,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka import TopicPartition as KafkaTopicPartition
 
 from bench.machine import facts, keep
+from bench.prepared_traffic import PreparedTraffic
 from service.ingestion import INGESTED
 from streams.kafka_log import TopicPartition
 from streams.transport import deliver_batches
@@ -112,17 +114,15 @@ async def define(url: str, key: str) -> None:
         (await client.post(f"/v1/experiments/{EXPERIMENT}/start")).raise_for_status()
 
 
-async def view(url: str, key: str, looks: Looks) -> None:
+async def view(client: httpx.AsyncClient, looks: Looks) -> None:
     """Until it is cancelled."""
-    headers = {"Authorization": f"Bearer {key}"}
-    async with httpx.AsyncClient(base_url=url, headers=headers, timeout=30) as client:
-        while True:
-            begun = time.monotonic()
-            answer = await client.get(f"/v1/experiments/{EXPERIMENT}/report")
-            answer.raise_for_status()
-            looks.seconds.append(time.monotonic() - begun)
-            looks.reports.add(answer.headers["etag"])
-            await asyncio.sleep(max(0.0, begun + 1 - time.monotonic()))
+    while True:
+        begun = time.monotonic()
+        answer = await client.get(f"/v1/experiments/{EXPERIMENT}/report")
+        answer.raise_for_status()
+        looks.seconds.append(time.monotonic() - begun)
+        looks.reports.add(answer.headers["etag"])
+        await asyncio.sleep(max(0.0, begun + 1 - time.monotonic()))
 
 
 def quantile(seen: list[Visible], q: float) -> float:
@@ -133,6 +133,19 @@ def quantile(seen: list[Visible], q: float) -> float:
         if rank <= 0:
             return seconds
     return ordered[-1].seconds
+
+
+async def look_on(url: str, key: str, viewers: int, looks: Looks) -> None:
+    """Until it is cancelled. Viewers come one after the other, within a second."""
+    headers = {"Authorization": f"Bearer {key}"}
+    limits = httpx.Limits(max_connections=viewers, max_keepalive_connections=viewers)
+    async with (
+        httpx.AsyncClient(base_url=url, headers=headers, timeout=30, limits=limits) as client,
+        asyncio.TaskGroup() as group,
+    ):
+        for _ in range(viewers):
+            group.create_task(view(client, looks))
+            await asyncio.sleep(1 / viewers)
 
 
 async def run(
@@ -146,17 +159,18 @@ async def run(
             looks = Looks([], set())
             if viewers:
                 await define(url, keys["admin"])
-            traffic = await asyncio.create_subprocess_exec(
-                *(*ANABRANCH, "simulate", "--state", str(state), "--rate", str(rate)),
-                stdout=subprocess.DEVNULL,
+            traffic = await asyncio.to_thread(
+                PreparedTraffic, url, EXPERIMENT, rate, warm_up + seconds
             )
             waiting: dict[TopicPartition, deque[Waiting]] = {}
-            tasks = [asyncio.create_task(note_appends(stack["kafka"], waiting))]
+            appends = asyncio.create_task(note_appends(stack["kafka"], waiting))
+            sending = asyncio.create_task(traffic.send(stack["kafka"]))
+            tasks = [appends, sending]
             try:
+                await traffic.begins()
                 await watch(url, key, waiting, warm_up)
-                for _ in range(viewers):
-                    tasks.append(asyncio.create_task(view(url, key, looks)))
-                    await asyncio.sleep(1 / viewers)
+                if viewers:
+                    tasks.append(asyncio.create_task(look_on(url, key, viewers, looks)))
                 return await watch(url, key, waiting, seconds), looks
             finally:
                 for task in tasks:
@@ -164,8 +178,6 @@ async def run(
                 for ended in await asyncio.gather(*tasks, return_exceptions=True):
                     if isinstance(ended, Exception):
                         raise ended
-                traffic.terminate()
-                await traffic.wait()
 
 
 def main() -> None:
