@@ -55,6 +55,7 @@ LEFT JOIN
     WHERE exposed.1 = 'npc_tone' GROUP BY unit
 ) AS turns USING unit
 GROUP BY variation ORDER BY variation
+SETTINGS max_threads_min_free_memory_per_thread = 0
 """
 
 

@@ -2,8 +2,7 @@
 
 1. *Rows* of each table (sinks/statistics_branches.py).
 2. *Units*: grouped, so that parts which the engine has not merged yet are added here.
-3. *Values*: of the units of the period, with their variation and segment; caps.
-4. *Sums*: by variation and segment, with the products that the metrics need.
+3. *Sums*: of the period's units, by variation and segment, with the products that the metrics need.
 """
 
 # ruff: noqa: S608  # names are ours; what people gave is in parameters
@@ -59,11 +58,12 @@ def preparation(request: StatisticsRequest, columns: Columns) -> Query | None:
     if not shifted and not capped:
         return None
     given = Parameters(request)
-    parts = [f"avg(toFloat64(v{index}))" for index in shifted]
-    parts += [f"toFloat64(quantileExact({p!r})(v{index}))" for index, p in capped.items()]
-    inner = _values(request, columns, Known(), given, sampled=not capped)
+    values = _values(columns, Known())
+    parts = [f"avg(toFloat64({values[index]}))" for index in shifted]
+    parts += [f"toFloat64(quantileExact({p!r})({values[index]}))" for index, p in capped.items()]
+    found = _units(request, columns, given, sampled=not capped)
     return Query(
-        f"SELECT {', '.join(parts)} FROM ({inner}) WHERE variation > 0",
+        f"SELECT {', '.join(parts)} FROM {found} AND {_variation(request)} > 0",
         given.values,
     )
 
@@ -90,16 +90,14 @@ def sums(request: StatisticsRequest, columns: Columns, known: Known) -> Query:
     """By variation and segment: units, exposures, units that saw several, first and last arrival in
     ms, then the sums in their order."""
     given = Parameters(request)
-    aggregates = ["count()", "sum(exposures)", "countIf(counted)"]
+    aggregates = ["count()", "sum(exposures)", f"countIf({_counted(request)})"]
     aggregates += [f"toUnixTimestamp64Milli({which}(since))" for which in ("min", "max")]
-    aggregates += [_sum(one, columns, known) for one in columns.sums()]
-    inner = _values(request, columns, known, given)
-    # A constant text among the keys would cost a tenth of the report.
-    segment, keys = ("'' AS segment", "variation")
-    if request.by is not None:
-        segment, keys = ("segment", "variation, segment")
+    values = _values(columns, known)
+    aggregates += [_sum(one, values, columns, known) for one in columns.sums()]
+    keys = "variation" if request.by is None else "variation, segment"
     return Query(
-        f"SELECT variation, {segment}, {', '.join(aggregates)} FROM ({inner}) "
+        f"SELECT {_variation(request)} AS variation, {_segment(request)} AS segment, "
+        f"{', '.join(aggregates)} FROM {_units(request, columns, given)} "
         f"GROUP BY {keys} LIMIT {most_rows(request)}",
         given.values,
     )
@@ -124,45 +122,41 @@ def unknown_variations(request: StatisticsRequest) -> Query:
 
 def units(request: StatisticsRequest, given: Parameters) -> str:
     """The units of the period: variation (its place), segment, unit_hash and since."""
-    return _values(request, columns_of({}), Known(), given)
+    return (
+        f"SELECT {_variation(request)} AS variation, {_segment(request)} AS segment, unit_hash, "
+        f"since FROM {_units(request, columns_of({}), given)}"
+    )
 
 
-def _values(
-    request: StatisticsRequest,
-    columns: Columns,
-    known: Known,
-    given: Parameters,
-    *,
-    sampled: bool = False,
+def _units(
+    request: StatisticsRequest, columns: Columns, given: Parameters, *, sampled: bool = False
 ) -> str:
-    match request.multiple:
-        case Multiple.EXCLUDE:
-            variation = f"if({_SAW_SEVERAL}, {MULTIPLE}, toInt16({_ONLY_VARIATION}))"
-            counted = _SAW_SEVERAL
-        case Multiple.FIRST:
-            variation, counted = f"toInt16({place_of(_FIRST_VARIATION)})", _SAW_SEVERAL
-        case Multiple.BOTH:
-            # Of its rows, the first variation's counts the unit.
-            variation = "toInt16(place)"
-            counted = f"{_SAW_SEVERAL} AND place = {place_of(_FIRST_VARIATION)}"
-    shown = [
-        f"toInt16({variation}) AS variation",
-        f"{_segment(request)} AS segment",
-        f"{counted} AS counted",
-        "unit_hash",
-        "since",
-        "exposures",
-        *(f"{_value(one, i, columns, known)} AS v{i}" for i, one in enumerate(columns.values)),
-    ]
     branches = Branches(request, given, sampled=sampled)
     key = ", min(first_key) AS first_key" if branches.has_first_key else ""
     raws = "".join(f", sum(r{index}) AS r{index}" for index in range(len(columns.raws)))
-    units = (
-        f"SELECT {branches.keys}, min(since) AS since, min(lowest) AS lowest, "
+    return (
+        f"(SELECT {branches.keys}, min(since) AS since, min(lowest) AS lowest, "
         f"max(highest) AS highest, sum(exposures) AS exposures{key}{raws} "
-        f"FROM ({branches.of(columns.raws)}) GROUP BY {branches.keys}"
+        f"FROM ({branches.of(columns.raws)}) GROUP BY {branches.keys}) "
+        f"WHERE {_in_period(request, given)}"
     )
-    return f"SELECT {', '.join(shown)} FROM ({units}) WHERE {_in_period(request, given)}"
+
+
+def _variation(request: StatisticsRequest) -> str:
+    match request.multiple:
+        case Multiple.EXCLUDE:
+            return f"toInt16(if({_SAW_SEVERAL}, {MULTIPLE}, toInt16({_ONLY_VARIATION})))"
+        case Multiple.FIRST:
+            return f"toInt16({place_of(_FIRST_VARIATION)})"
+        case Multiple.BOTH:
+            return "toInt16(place)"
+
+
+def _counted(request: StatisticsRequest) -> str:
+    """Whether a unit saw several; of its rows, where it has some, the first variation's counts."""
+    if request.multiple is Multiple.BOTH:
+        return f"{_SAW_SEVERAL} AND place = {place_of(_FIRST_VARIATION)}"
+    return _SAW_SEVERAL
 
 
 def _in_period(request: StatisticsRequest, given: Parameters) -> str:
@@ -186,6 +180,10 @@ def _segment(request: StatisticsRequest) -> str:
     return _PACKED_SEGMENT if request.multiple is Multiple.EXCLUDE else _SEGMENT
 
 
+def _values(columns: Columns, known: Known) -> Sequence[str]:
+    return [_value(value, index, columns, known) for index, value in enumerate(columns.values)]
+
+
 def _value(value: Value, index: int, columns: Columns, known: Known) -> str:
     raw = f"r{columns.raws.index(value.raw)}"
     if value.is_any:
@@ -200,18 +198,18 @@ def _value(value: Value, index: int, columns: Columns, known: Known) -> str:
     return f"least(toFloat64({raw}), {cap!r})"
 
 
-def _sum(one: Sum, columns: Columns, known: Known) -> str:
+def _sum(one: Sum, values: Sequence[str], columns: Columns, known: Known) -> str:
     factors = [one.value] if one.other is None else [one.value, one.other]
     if one.is_whole:
-        return f"sum({' * '.join(f'toInt128(v{index})' for index in factors)})"
-    return f"sum({' * '.join(_shifted(index, columns, known) for index in factors)})"
+        return f"sum({' * '.join(f'toInt128({values[index]})' for index in factors)})"
+    return f"sum({' * '.join(_shifted(index, values, columns, known) for index in factors)})"
 
 
-def _shifted(index: int, columns: Columns, known: Known) -> str:
+def _shifted(index: int, values: Sequence[str], columns: Columns, known: Known) -> str:
     shift = known.shifts.get(index, 0.0)
     if columns.values[index].is_whole:
-        return f"toFloat64(v{index} - toInt64({round(shift)}))"
-    return f"(v{index} - {shift!r})"
+        return f"toFloat64({values[index]} - toInt64({round(shift)}))"
+    return f"({values[index]} - {shift!r})"
 
 
 def _capped(columns: Columns) -> dict[int, float]:
