@@ -11,7 +11,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from itertools import accumulate
+from numbers import Rational
 from typing import NamedTuple
 
 from analysis.estimates import NO_UNITS, NOT_FINITE, Estimate, mean
@@ -21,8 +23,8 @@ from analysis.ratios import ratio
 from analysis.sequential import AlwaysValid, Tuning, compare_always
 from analysis.verdict import NoVerdict
 
-Exact = int | float
-"""Whole numbers of any size, or floats."""
+Exact = int | Fraction | float
+"""Numbers that lose nothing, of any size, or floats."""
 
 
 class Sums(NamedTuple):
@@ -169,13 +171,16 @@ def _of(units: int, sums: Sums, kind: Kind) -> Estimate | NoVerdict:
 
 
 def joint(units: int, sums: Sums) -> JointMoments | None:
-    """Of whole numbers without any rounding before the end; None of what is not finite."""
+    """Of exact numbers without any rounding before the end; None of what is not finite."""
     if not all(map(math.isfinite, sums)):
         return None
     x, y, xx, xy, yy = sums
     pairs = (((x, x, xx), (x, y, xy)), ((x, y, xy), (y, y, yy)))
-    if all(isinstance(number, int) for number in sums):
-        means = (x / units, y / units)
-        products = tuple(tuple((units * p - a * b) / units for a, b, p in row) for row in pairs)
+    if all(isinstance(number, Rational) for number in sums):
+        means = (float(x / units), float(y / units))
+        products = tuple(
+            tuple(float((units * p - a * b) / units) for a, b, p in row) for row in pairs
+        )
         return JointMoments(units, means, products)
+    x, y, xx, xy, yy = map(float, sums)
     return JointMoments.from_sums(units, (x, y), ((xx, xy), (xy, yy)))

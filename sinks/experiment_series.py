@@ -4,15 +4,19 @@ A report at the end of a step takes the units so far, and the sums of their valu
 and products of these. None of them is computed step by step. A unit whose value goes from `b` to
 `c` in a step adds c - b to the sum and c * c - b * b to the sum of squares: each unit tells what it
 adds in the few steps in which it did something, and that adds up over steps (analysis/series.py).
-Whole numbers are of 256 bits and lose nothing by it.
+Numbers are whole, of 256 bits, and lose nothing by it: fractions are counted in parts of a power of
+two, as small as the engine's sums allow.
 """
 
 # ruff: noqa: S608  # names are ours; what people gave is in parameters
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from fractions import Fraction
 from typing import Any, Literal
 
 from analysis.metric_catalogue import Metric
@@ -24,6 +28,14 @@ from sinks.unit_columns import Raw, Table, Value, What, columns_of
 Step = Literal["minute", "hour", "day", "days_since_exposure"]
 _START_OF = {"minute": "toStartOfMinute", "hour": "toStartOfHour", "day": "toStartOfDay"}
 _HOUR_MS = 3_600_000
+_SUM_BITS = 56
+"""Of the 63 that a unit's sum has; the others are for events that come in between."""
+
+_NO_CAP = 2.0**62  # more than any sum
+_MOST_BITS = 1_000  # of what a float can be multiplied by
+
+Bits = tuple[int, int]
+"""Of the parts that x and y are counted in: 2 to the minus so many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,21 +73,54 @@ async def experiment_series(queries: LimitedQueries, asked: SeriesQuestion) -> l
 
     Raises QueryLimitError, ClickHouseUnavailable or ClickHouseRefused.
     """
-    statement = _Statement(asked)
+    bits = await _bits(queries, asked)
+    statement = _Statement(asked, bits)
     rows = await queries.rows(statement.text(), statement.parameters)
     return [
-        Added(segment, variation, step, new, active, Sums(*figures[:5]), Sums(*figures[5:]))
+        Added(
+            *(segment, variation, step, new, active),
+            gained=_sums(figures[:5], bits),
+            own=_sums(figures[5:], bits),
+        )
         for segment, variation, step, new, active, *figures in rows
     ]
 
 
+async def _bits(queries: LimitedQueries, asked: SeriesQuestion) -> Bits | None:
+    """None where a value is not finite: there is no verdict then."""
+    statement = _Statement(asked, (0, 0))
+    found = [0, 0]
+    for place, value in enumerate(statement.values):
+        if value.is_whole:
+            continue
+        ((most, infinite, count),) = await queries.rows(
+            statement.extent(place), statement.parameters
+        )
+        if infinite:
+            return None
+        if most:
+            fitting = _SUM_BITS - math.ceil(math.log2(most)) - math.ceil(math.log2(count))
+            found[place] = min(fitting, _MOST_BITS)
+    return found[0], found[1]
+
+
+def _sums(figures: Sequence[Any], bits: Bits | None) -> Sums:
+    if bits is None or not any(bits):
+        return Sums(*figures)
+    x, y = bits
+    parts = (x, y, x + x, x + y, y + y)
+    return Sums(
+        *(figure / Fraction(2) ** part for figure, part in zip(figures, parts, strict=True))
+    )
+
+
 class _Statement:
-    def __init__(self, asked: SeriesQuestion) -> None:
+    def __init__(self, asked: SeriesQuestion, bits: Bits | None) -> None:
         self._asked = asked
         columns = columns_of({"metric": asked.metric})
         values = [columns.values[index] for index in columns.of_metrics["metric"]]
-        self._values: list[Value] = [value for value in values if not value.raw.past]
-        self._is_whole = all(value.is_whole for value in self._values)
+        self.values: list[Value] = [value for value in values if not value.raw.past]
+        self._bits = bits
         self._by_age = asked.step == "days_since_exposure"
         low, high = asked.versions or (0, 0)
         self.parameters: dict[str, Any] = {
@@ -90,6 +135,14 @@ class _Statement:
             "limit": asked.most + 1,
         }
 
+    def extent(self, place: int) -> str:
+        """The greatest value of an event, how many are not finite, and how many there are."""
+        table, _, value = self._table(place, self.values[place].raw)
+        return (
+            f"SELECT max(abs(value)), countIf(NOT isFinite(value)), count() "
+            f"FROM (SELECT toFloat64({value}) AS value FROM {table})"
+        )
+
     def text(self) -> str:
         """x and y are a unit's values so far, x0 and y0 those before the step, u and v those of the
         step alone; a metric that is no ratio has no y and no v."""
@@ -97,7 +150,7 @@ class _Statement:
             *("x - x0", "y - y0", "x * x - x0 * x0", "x * y - x0 * y0", "y * y - y0 * y0"),
             *("u", "v", "u * u", "u * v", "v * v"),
         ]
-        wide = "toInt256" if self._is_whole else "toFloat64"
+        wide = "toFloat64" if self._bits is None else "toInt256"
         names = ("x", "x0", "u", "y", "y0", "v")
         placed = ", ".join(f"{wide}(s.{i}) AS {name}" for i, name in enumerate(names, start=2))
         nothing = ", ".join(f"{wide}(0) AS {name}" for name in names)
@@ -148,7 +201,7 @@ class _Statement:
     def _sums(self) -> str:
         """By unit, a map from steps to what it did in them."""
         branches = " UNION ALL ".join(
-            self._events(place, value.raw) for place, value in enumerate(self._values)
+            self._events(place, value.raw) for place, value in enumerate(self.values)
         )
         counts = "(NOT from_first OR ts >= since)"
         counts += " AND (window_ms = 0 OR ts < since + toIntervalMillisecond(window_ms))"
@@ -168,8 +221,8 @@ class _Statement:
         """Rows of one table: the unit, when, what; and whether it counts only after the first
         exposure, and for how long."""
         table, unit, value = self._table(place, raw)
-        columns = [self._zero, self._zero]
-        columns[place] = value
+        columns = [self._number(0, "0"), self._number(1, "0")]
+        columns[place] = self._number(place, value)
         window_ms = round((raw.window_hours or 0) * _HOUR_MS)
         from_first = int(raw.window_hours is not None or raw.table is Table.OUTCOMES)
         return (
@@ -186,17 +239,17 @@ class _Statement:
         )
         turn, counts = raw.source.turn, raw.what is What.COUNT
         if raw.table in (Table.COHORT, Table.EXPOSURES):
-            return f"exposures WHERE {mine} AND {since}", "unit", self._number("1")
+            return f"exposures WHERE {mine} AND {since}", "unit", "1"
         if raw.table is Table.INVITES:
-            return f"invites {named}{self._invite(place, raw)}", "exposed.4", self._number("1")
+            return f"invites {named}{self._invite(place, raw)}", "exposed.4", "1"
         if raw.table is Table.OUTCOMES:
             return self._outcomes(place, raw, since)
         if raw.table is Table.UNIT_METRICS and self._asked.step in ("day", "days_since_exposure"):
             days = "SELECT unit, toDateTime64(day, 3, 'UTC') AS ts, n AS turns, "
             rows = f"({days}{turn}_sum AS total FROM unit_metrics WHERE {mine} AND "
             rows += "day >= toDate(fromUnixTimestamp64Milli({begin:Int64}, 'UTC')))"
-            return rows, "unit", self._number("turns" if counts else "total")
-        return f"turn_metrics {named}", "exposed.4", self._number("1" if counts else str(turn))
+            return rows, "unit", "turns" if counts else "total"
+        return f"turn_metrics {named}", "exposed.4", "1" if counts else str(turn)
 
     def _invite(self, place: int, raw: Raw) -> str:
         invite = raw.source.invite
@@ -214,34 +267,36 @@ class _Statement:
             What.NONZERO: f"arrayCount(v -> {is_it} AND v.2 != 0, values)",
         }[raw.what]
         rows = f"outcomes WHERE {since} AND arrayExists(v -> {is_it}, values)"
-        return rows, "unit", self._number(value)
+        return rows, "unit", value
 
-    def _number(self, value: str) -> str:
-        return f"toInt64({value})" if self._is_whole else f"toFloat64({value})"
+    def _number(self, place: int, value: str) -> str:
+        if self._bits is None:
+            return f"toFloat64({value})"
+        if not self._bits[place]:
+            return f"toInt64({value})"
+        return f"toInt64(round({value} * {2.0 ** self._bits[place]!r}))"
 
     def _steps(self) -> str:
         zipped = ["found.1"]
         for place in (0, 1):
             own = f"found.{place + 2}"
-            value = self._values[place] if place < len(self._values) else None
-            so_far = _mapped(f"arrayCumSum({own})", value)
-            before = f"arrayPopBack(arrayPushFront({so_far}, {self._zero}))"
-            zipped += [so_far, before, _mapped(own, value)]
+            so_far = self._mapped(place, f"arrayCumSum({own})")
+            before = f"arrayPopBack(arrayPushFront({so_far}, {self._number(place, '0')}))"
+            zipped += [so_far, before, self._mapped(place, own)]
         return f"arrayZip({', '.join(zipped)})"
 
-    @property
-    def _zero(self) -> str:
-        return self._number("0")
+    def _mapped(self, place: int, array: str) -> str:
+        """As the metric takes what a unit did: whether it did anything, or with a cap."""
+        value = self.values[place] if place < len(self.values) else None
+        if value is not None and value.is_any:
+            return f"arrayMap(c -> toInt64(c != 0), {array})"
+        if value is not None and value.cap is not None and value.cap.absolute is not None:
+            cap = value.cap.absolute
+            if self._bits is not None:
+                cap = round(min(cap * 2.0 ** self._bits[place], _NO_CAP))
+            return f"arrayMap(c -> least(c, {cap!r}), {array})"
+        return array
 
 
 def _days(until: str) -> str:
     return f"toInt64(greatest(0, dateDiff('day', toDate(since), {until})))"
-
-
-def _mapped(array: str, value: Value | None) -> str:
-    """As the metric takes what a unit did: whether it did anything, or with a cap."""
-    if value is not None and value.is_any:
-        return f"arrayMap(c -> toInt64(c != 0), {array})"
-    if value is not None and value.cap is not None and value.cap.absolute is not None:
-        return f"arrayMap(c -> least(c, {value.cap.absolute!r}), {array})"
-    return array

@@ -182,6 +182,39 @@ async def test_series_of_every_kind_ends_at_what_units_did(
         assert points["warm"][-1]["value"] == pytest.approx(value, rel=1e-9), name
 
 
+@pytest.mark.parametrize(
+    ("level", "deviation"), [(1e9, 1.0), (1e-7, 1e-10), (-1e12, 100.0)], ids=["1e9", "tiny", "low"]
+)
+async def test_series_keeps_the_variance_of_fractions_far_from_zero(
+    service: Service, events: EventApplier, begin_ms: int, level: float, deviation: float
+) -> None:
+    key = await experiment(service)
+    given = told(key, begin_ms)
+    units = {u: o for u, o in units_of(given, key).items() if not u.endswith("7")}
+    random = np.random.default_rng(8)
+    values: dict[str, list[float]] = {variation: [] for variation in VARIATIONS}
+    outcomes = []
+    for unit, one in units.items():
+        value = float(random.normal(level, deviation))
+        values[one["variation"]].append(value)
+        named = {"name": f"balance_{key}", "value": value}
+        outcomes.append({"ts": one["ts"] + HOUR_MS, "unit": unit, "values": [named]})
+    exposures = [one for one in given.exposures if one["unit"] in units]
+    await Told(exposures, [], outcomes).put(events)
+    body = {"key": f"balance_{key}", "kind": "mean", "source": {"outcome": f"balance_{key}"}}
+    async with service.client(Role.ADMIN) as client:
+        assert (await client.post("/v1/metrics", json=body)).status_code == 201
+    answer = await ask(service, key, metric=f"balance_{key}", step="day")
+    points = {one["variation"]: one["points"] for one in answer["segments"][0]["variations"]}
+    control, warm = (mean(Moments.of(values[variation])) for variation in VARIATIONS)
+    expected = compare_always(control, warm, Tuning.for_units(None))
+    assert isinstance(expected, AlwaysValid)
+    seen = points["warm"][-1]
+    assert seen["units"] == len(values["warm"])
+    interval = [expected.interval.low, expected.interval.high]
+    assert seen["sequential"]["ci"] == pytest.approx(interval, rel=1e-3)
+
+
 async def test_series_of_an_experiment_without_units_is_empty(service: Service) -> None:
     key = await experiment(service)
     assert (await ask(service, key))["segments"] == []
