@@ -7,6 +7,7 @@ embedded stack has every command but the stack's.
 
 from __future__ import annotations
 
+import io
 import sys
 from importlib.metadata import version
 from typing import NamedTuple
@@ -97,6 +98,9 @@ def build_app() -> App:
 
 
 def main() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # what a terminal cannot show ends nothing
     try:
         build_app()()
     except CommandError as error:

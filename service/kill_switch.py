@@ -77,7 +77,9 @@ class KillSwitch:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.looks: dict[str, Look] = {}
-        """The last one at each experiment that carries a rule and runs."""
+        """The last one at each experiment that carries a rule, be it stopped since."""
+        self.watched: frozenset[str] = frozenset()
+        """The experiments that carry a rule and run."""
         self._log = log
         self._definitions = definitions
         self._units = units
@@ -107,9 +109,10 @@ class KillSwitch:
     def warning(self) -> str | None:
         """For /readyz, which anybody may read: it names no experiment."""
         said = []
-        if wrong := sum(look.problem is not None for look in self.looks.values()):
+        looks = [look for key, look in self.looks.items() if key in self.watched]
+        if wrong := sum(look.problem is not None for look in looks):
             said.append(
-                f"{wrong} of {len(self.looks)} rules see nothing; the log says which, and "
+                f"{wrong} of {len(looks)} rules see nothing; the log says which, and "
                 "GET /v1/experiments/{key}/kill-switch why"
             )
         if (blind := self.blind_seconds()) > BLIND_AFTER_SECONDS:
@@ -132,7 +135,9 @@ class KillSwitch:
     async def round(self) -> None:
         watched = self._watched()
         self._metrics.kill_switch_rules.set(len(watched))
-        self.looks = {key: one for key, one in self.looks.items() if key in watched}
+        self.watched = frozenset(watched)
+        ruled = self._definitions.current.plans
+        self.looks = {key: one for key, one in self.looks.items() if key in ruled}
         if not watched:
             self._looked_at = self._seen_at = None
         else:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 
 from anabranch.definitions import KillSwitch as Rule
 from analysis.kill_switch import Unwatched, Watched
+from analysis.verdict import NoVerdictReason
 from service.access import Access, Permission, needs
 from service.experiment_answers import ExperimentAnswer, moment
 from service.experiment_documentation import CHANGING, Comment
@@ -74,11 +75,11 @@ def kill_switch_routes(
         return KillSwitchAnswer(
             experiment=key,
             rule=rule,
-            armed=seen is not None and seen.problem is None,
+            armed=seen is not None and seen.problem is None and key in switch.watched,
             since_version=None if seen is None else seen.since,
             looked_at=None if seen is None else seen.at,
             problem=None if seen is None else seen.problem,
-            arms=[] if seen is None else [_arm(one) for one in seen.arms],
+            arms=[] if seen is None else [_arm(one, seen.since) for one in seen.arms],
         )
 
     @router.post("/v1/experiments/{key}/kill-switch/undo", **documented)
@@ -110,8 +111,11 @@ def kill_switch_routes(
     return router
 
 
-def _arm(one: Watched | Unwatched) -> WatchedArm:
+def _arm(one: Watched | Unwatched, since: int) -> WatchedArm:
     if isinstance(one, Unwatched):
+        why = one.why.sentence
+        if one.why.reason is NoVerdictReason.NO_UNITS:
+            why += f" Units count whose first exposure was by version {since} or a later one."
         return WatchedArm(
             variation=one.variation,
             units=None,
@@ -119,7 +123,7 @@ def _arm(one: Watched | Unwatched) -> WatchedArm:
             control_units=None,
             control_value=None,
             p_value=None,
-            no_verdict=one.why.sentence,
+            no_verdict=why,
         )
     return WatchedArm(
         variation=one.variation,

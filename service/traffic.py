@@ -19,7 +19,7 @@ import heapq
 import math
 import random
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
@@ -83,6 +83,8 @@ class Traffic:
     start_ms: int
     rate: float
     experiments: Sequence[str] = EXPERIMENTS
+    versions: Mapping[str, int] = field(default_factory=dict)
+    """Of the experiments' definitions; 1 where it is not told."""
     now_ms: int = 0
     _random: random.Random = field(init=False)
     _pseudonyms: Pseudonyms = field(init=False)
@@ -120,7 +122,8 @@ class Traffic:
         return self._new_player(self._pseudonyms.player(f"player {next(self._numbers)}"))
 
     def _new_player(self, player_id: str) -> Player:
-        choose = self._random
+        # From what the unit is called: the same seed brings the same units, who stay what they are.
+        choose = random.Random(player_id)  # noqa: S311  # traffic, not secrets
         player = Player(
             id=player_id,
             locale=choose.choices(LOCALES, LOCALE_WEIGHTS)[0],
@@ -131,8 +134,13 @@ class Traffic:
         return player
 
     def _assign(self, experiment: str, variations: tuple[str, str], unit: str) -> ExposureRef:
-        variation = variations[self._random.random() < 0.5]
-        return ExposureRef(experiment=experiment, version=1, variation=variation, unit=unit)
+        drawn = hashlib.sha256(f"{experiment}/{unit}".encode()).digest()[0]
+        return ExposureRef(
+            experiment=experiment,
+            version=self.versions.get(experiment, 1),
+            variation=variations[drawn % 2],
+            unit=unit,
+        )
 
     def _begin_session(self, player: Player) -> None:
         session_id = self._pseudonyms.session(f"session {next(self._numbers)}")

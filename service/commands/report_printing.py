@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -18,10 +19,12 @@ Answer = Mapping[str, Any]
 
 class Column(NamedTuple):
     name: str
-    needs_width: int
-    """Of the terminal, to be shown."""
+    dropped: int = 0
+    """Where the terminal is too narrow for all: the highest goes first, and 0 never."""
     justify: Literal["left", "right"] = "right"
 
+
+_ENDLESS = 10_000
 
 _ACTIONS = {
     "ship": ("SHIP", "bold green"),
@@ -108,42 +111,54 @@ def _print_metric(out: Console, metric: Answer, level: float) -> None:
     out.print()
     head = f", {metric['role']}, {metric['kind']}, {_BETTER[metric['direction']]}"
     out.print(Text.assemble(line(metric["metric"], "bold"), line(head, "dim")))
-    out.print(_arms(metric, level, out.width))
+    out.print(_arms(metric, level, out))
     for sentence, style in [*_guardrails(metric), *_why_not(metric)]:
         out.print(Padding(line(sentence, style), (0, 0, 0, 2), expand=False))
 
 
-def _arms(metric: Answer, level: float, width: int) -> Table:
+def _arms(metric: Answer, level: float, out: Console) -> Table:
     """What a narrow terminal has no room for is left out; --json has all of it."""
     compared = {one["variation"]: one for one in metric["comparisons"]}
     known = [one["absolute"] for one in metric["comparisons"] if one["absolute"] is not None]
     ends = scale([*(one["ci"] for one in known), *([one["effect"]] * 2 for one in known)])
     columns = [
         Column("variation", 0, "left"),
-        Column("units", 0),
-        Column("value", 0),
-        Column("effect", 0),
-        Column("relative", 0),
-        Column(f"{level:.0%} interval", 0),
-        Column("", 130, "left"),
-        Column("p, corrected", 0),
-        Column("p at any look", 90),
-        Column("chance to beat", 104),
+        Column("units", 2),
+        Column("value"),
+        Column("effect"),
+        Column("relative", 1),
+        Column(f"{level:.0%} interval"),
+        Column("", 5, "left"),
+        Column("p, corrected", 3),
+        Column("p at any look"),
+        Column("chance to beat", 4),
     ]
-    fitting = [place for place, column in enumerate(columns) if width >= column.needs_width]
-    shown = table(*(columns[place].name for place in fitting))
-    for place, made in zip(fitting, shown.columns, strict=True):
-        made.justify = columns[place].justify
-        made.no_wrap = True
+    rows: list[list[Text | str]] = []
     for arm in metric["arms"]:
         units, value = f"{arm['units']:,}", figure(arm["value"])
-        cells: list[Text | str] = [line(arm["variation"]), units, value]
         comparison = compared.get(arm["variation"])
-        if comparison is None:
-            cells += [""] * 7
-        else:
-            cells += _compared(comparison, metric["direction"], ends)
-        shown.add_row(*(cells[place] for place in fitting))
+        rest: list[Text | str] = [""] * 7
+        if comparison is not None:
+            rest = _compared(comparison, metric["direction"], ends)
+        rows.append([line(arm["variation"]), units, value, *rest])
+    for most_dropped in range(max(column.dropped for column in columns), -1, -1):
+        kept = [place for place, column in enumerate(columns) if column.dropped <= most_dropped]
+        shown = _table([columns[place] for place in kept], rows, kept)
+        wanted = Measurement.get(out, out.options.update(width=_ENDLESS), shown).maximum
+        if wanted <= out.width:
+            break
+    return shown
+
+
+def _table(
+    columns: Sequence[Column], rows: Sequence[Sequence[Text | str]], kept: Sequence[int]
+) -> Table:
+    shown = table(*(column.name for column in columns))
+    for column, made in zip(columns, shown.columns, strict=True):
+        made.justify = column.justify
+        made.no_wrap = True
+    for row in rows:
+        shown.add_row(*(row[place] for place in kept))
     return shown
 
 

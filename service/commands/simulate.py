@@ -17,6 +17,8 @@ from cyclopts.validators import Number
 
 from anabranch import EmitterSettings, Event, SyncEmitter
 from anabranch.errors import AnabranchError
+from service.commands.experiments.showing import path_of
+from service.commands.keys.calling import Target
 from service.errors import CommandError
 from service.pacing import TokenBucket
 from service.settings import DEFAULT_STATE, load_settings
@@ -54,7 +56,8 @@ def simulate(
             f"--experiment {unknown[0]}: there are the demo experiments {', '.join(EXPERIMENTS)}"
         )
     settings = load_settings(state=state)
-    traffic = Traffic(seed, time.time_ns() // 1_000_000, rate, experiment)
+    versions = {key: _version(Target(state=state), key) for key in experiment}
+    traffic = Traffic(seed, time.time_ns() // 1_000_000, rate, experiment, versions)
     # A queue of some seconds of traffic, so that Kafka's pauses do not show as drops.
     queue = EmitterSettings(capacity=max(100_000, int(rate * 10)), flush_on_sigterm=False)
     try:
@@ -70,6 +73,14 @@ def simulate(
             f"{run.made - emitter.counters.delivered:,} of {run.made:,} events did not reach Kafka "
             f"at {settings.kafka.bootstrap}"
         )
+
+
+def _version(target: Target, experiment: str) -> int:
+    """As services would have it; 1 where nobody has defined the experiment, or nobody answers."""
+    try:
+        return int(target.ask("GET", path_of(experiment))["version"])
+    except CommandError:
+        return 1
 
 
 @dataclass(slots=True)

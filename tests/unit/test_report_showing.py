@@ -99,7 +99,8 @@ def test_print_has_the_decision_before_health_and_numbers() -> None:
         (140, [True, True, True]),
         (110, [False, True, True]),
         (92, [False, False, True]),
-        (80, [False, False, False]),
+        (80, [False, False, True]),
+        (60, [False, False, True]),
     ],
 )
 def test_print_leaves_out_whole_columns_when_the_terminal_is_narrow(
@@ -108,6 +109,8 @@ def test_print_leaves_out_whole_columns_when_the_terminal_is_narrow(
     text = shown(report(), width)
     assert [one in text for one in ("●", "chance to beat", "p at any look")] == there
     assert "…" not in text
+    headings = ("relative", "p, corrected", "chance to beat", "p at any look")
+    assert [text.count(one[:-1]) for one in headings] == [text.count(one) for one in headings]
 
 
 def test_print_says_why_there_is_no_number() -> None:
