@@ -8,33 +8,32 @@ their first day, on their second, of those units that have lived through it.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from itertools import accumulate
-from numbers import Rational
 from typing import NamedTuple
 
-from analysis.estimates import NO_UNITS, NOT_FINITE, Estimate, mean
+from analysis.estimates import NO_UNITS, Estimate, mean
 from analysis.metric_catalogue import Kind
 from analysis.moments import JointMoments
 from analysis.ratios import ratio
 from analysis.sequential import AlwaysValid, Tuning, compare_always
 from analysis.verdict import NoVerdict
 
-Exact = int | Fraction | float
-"""Numbers that lose nothing, of any size, or floats."""
+Bits = tuple[int, int]
+"""x and y are counted in parts of 2 to the minus so many, so that fractions are whole numbers."""
+
+WHOLE: Bits = (0, 0)
 
 
 class Sums(NamedTuple):
     """Over units: of a value x, and of a ratio's denominator y."""
 
-    x: Exact = 0
-    y: Exact = 0
-    xx: Exact = 0
-    xy: Exact = 0
-    yy: Exact = 0
+    x: int = 0
+    y: int = 0
+    xx: int = 0
+    xy: int = 0
+    yy: int = 0
 
     def __add__(self, other: tuple[object, ...]) -> Sums:
         assert isinstance(other, Sums)
@@ -80,7 +79,12 @@ Series = Mapping[str, Sequence[Point]]
 
 
 def settling(
-    added: Sequence[Added], variations: Sequence[str], kind: Kind, tunings: Tunings, level: float
+    added: Sequence[Added],
+    variations: Sequence[str],
+    kind: Kind,
+    tunings: Tunings,
+    level: float,
+    bits: Bits = WHOLE,
 ) -> Series:
     """Cumulative. The first variation is the baseline; all rows are of one segment."""
     steps = sorted({row.step for row in added})
@@ -95,8 +99,8 @@ def settling(
                 row.new_units,
                 n,
                 row.active_units,
-                _own(row, n, kind),
-                _of(n, so_far, kind),
+                _own(row, n, kind, bits),
+                _of(n, so_far, kind, bits),
             )
             for row, n, so_far in zip(of_step, units, sums, strict=True)
         ]
@@ -104,7 +108,12 @@ def settling(
 
 
 def wearing(
-    added: Sequence[Added], variations: Sequence[str], kind: Kind, tunings: Tunings, level: float
+    added: Sequence[Added],
+    variations: Sequence[str],
+    kind: Kind,
+    tunings: Tunings,
+    level: float,
+    bits: Bits = WHOLE,
 ) -> Series:
     """By days since exposure. `new_units` of a row are those that have lived through so many days,
     and no more, so `n` days hold those of `n` and of all later rows."""
@@ -114,7 +123,9 @@ def wearing(
         of_day = [rows.get(day) or _nothing(day) for day in range(lived + 1)]
         left = list(accumulate(row.new_units for row in reversed(of_day)))[::-1]
         points[variation] = [
-            Point(day, 0, n, row.active_units, _own(row, n, kind), _of(n, row.own, kind))
+            Point(
+                day, 0, n, row.active_units, _own(row, n, kind, bits), _of(n, row.own, kind, bits)
+            )
             for day, (row, n) in enumerate(zip(of_day[:-1], left[1:], strict=True))
         ]
     return _compared(points, tunings, level)
@@ -156,31 +167,37 @@ def _against(base: Point, point: Point, tuning: Tuning, level: float) -> Point:
     )
 
 
-def _own(row: Added, units: int, kind: Kind) -> float | None:
-    below = row.own.y if kind == "ratio" else units
-    return float(row.own.x / below) if below else None
+def _own(row: Added, units: int, kind: Kind, bits: Bits) -> float | None:
+    x, y = bits
+    if kind == "ratio":
+        return _over(row.own.x, row.own.y, x - y) if row.own.y else None
+    return _over(row.own.x, units, x) if units else None
 
 
-def _of(units: int, sums: Sums, kind: Kind) -> Estimate | NoVerdict:
+def _of(units: int, sums: Sums, kind: Kind, bits: Bits) -> Estimate | NoVerdict:
     if not units:
         return NO_UNITS
-    moments = joint(units, sums)
-    if moments is None:
-        return NOT_FINITE
+    moments = joint(units, sums, bits)
     return ratio(moments) if kind == "ratio" else mean(moments.one(0))
 
 
-def joint(units: int, sums: Sums) -> JointMoments | None:
-    """Of exact numbers without any rounding before the end; None of what is not finite."""
-    if not all(map(math.isfinite, sums)):
-        return None
+def joint(units: int, sums: Sums, bits: Bits = WHOLE) -> JointMoments:
+    """Without any rounding before the end."""
     x, y, xx, xy, yy = sums
     pairs = (((x, x, xx), (x, y, xy)), ((x, y, xy), (y, y, yy)))
-    if all(isinstance(number, Rational) for number in sums):
-        means = (float(x / units), float(y / units))
-        products = tuple(
-            tuple(float((units * p - a * b) / units) for a, b, p in row) for row in pairs
-        )
-        return JointMoments(units, means, products)
-    x, y, xx, xy, yy = map(float, sums)
-    return JointMoments.from_sums(units, (x, y), ((xx, xy), (xy, yy)))
+    return JointMoments(
+        units,
+        (_over(x, units, bits[0]), _over(y, units, bits[1])),
+        tuple(
+            tuple(
+                _over(units * product - left * right, units, bits[i] + bits[j])
+                for j, (left, right, product) in enumerate(row)
+            )
+            for i, row in enumerate(pairs)
+        ),
+    )
+
+
+def _over(above: int, below: int, bits: int) -> float:
+    """Of parts of 2 to the minus `bits`."""
+    return above / (below << bits) if bits >= 0 else (above << -bits) / below

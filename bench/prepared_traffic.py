@@ -37,7 +37,7 @@ class PreparedTraffic:
         patience_ms = 2_000 + events * _MICROSECONDS_AN_EVENT // 1_000
         self._start_ms = time.time_ns() // 1_000_000 + patience_ms
         source = Traffic(1, self._start_ms, rate, (experiment,)).events()
-        a_tick = rate * _TICK_MS // 1_000
+        a_tick = max(1, rate * _TICK_MS // 1_000)
         self._ticks = [self._batches(list(islice(source, a_tick))) for _ in range(events // a_tick)]
 
     def _batches(self, events: list[Event]) -> list[Batch]:
@@ -55,7 +55,10 @@ class PreparedTraffic:
         return encoder
 
     async def begins(self) -> None:
-        await asyncio.sleep(self._start_ms / 1_000 - time.time())
+        left = self._start_ms / 1_000 - time.time()
+        if left < 0:
+            raise SystemExit(f"encoding took {-left:.1f} s more than was planned for it")
+        await asyncio.sleep(left)
 
     async def send(self, kafka: str) -> None:
         """From its beginning on."""
@@ -70,8 +73,10 @@ class PreparedTraffic:
                 for topic, partition, records in batches:
                     builder = producer.create_batch()
                     for key, value in records:
-                        builder.append(timestamp=at, key=key, value=value)
+                        if builder.append(timestamp=at, key=key, value=value) is None:
+                            raise SystemExit(f"{len(records):,} records do not fit one batch")
                     builder.close()
-                    await producer.send_batch(builder, topic, partition=partition)
+                    sent = await producer.send_batch(builder, topic, partition=partition)
+                    sent.add_done_callback(lambda done: done.result())
         finally:
             await producer.stop()

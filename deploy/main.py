@@ -98,9 +98,8 @@ def build_app() -> App:
 
 
 def main() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # what a terminal cannot show ends nothing
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.isatty():
+        sys.stdout.reconfigure(errors="replace")  # what a terminal cannot show ends nothing
     try:
         build_app()()
     except CommandError as error:

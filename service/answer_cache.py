@@ -4,8 +4,9 @@ A question has a key, which holds all that the asker knows: the experiment, the 
 definition, the parameters. What only the data know, a mark, is looked at when the last look is
 older than `kept_seconds`; where it is the same as before, so is the answer.
 
-What takes long is made less often: of the time, at most `busy_share` goes into one answer. Where
-the machine is busy, those who look would otherwise take it from what brings the events.
+What takes long is made less often: of the time, at most `busy_share` goes into one answer, whether
+it comes or fails, as long as that makes no answer older than a minute. Where the machine is busy,
+those who look would otherwise take it from what brings the events.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from typing import Generic, NamedTuple, TypeVar
 
 Seen = TypeVar("Seen")
 Value = TypeVar("Value")
+
+
+LONGEST_REST_SECONDS = 60.0
 
 
 class How(StrEnum):
@@ -55,6 +59,7 @@ class AnswerCache(Generic[Seen, Value]):
         *,
         kept_seconds: float,
         busy_share: float,
+        at_once: int,
         most_bytes: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -63,9 +68,11 @@ class AnswerCache(Generic[Seen, Value]):
         self._size_of = size_of
         self._kept_seconds = kept_seconds
         self._rest = 1 / busy_share - 1
+        self._making = asyncio.Semaphore(at_once)
         self._most_bytes = most_bytes
         self._clock = clock
         self._entries: OrderedDict[Hashable, _Entry[Value]] = OrderedDict()
+        self._failures: dict[Hashable, tuple[float, Exception]] = {}
         self._under_way: dict[Hashable, asyncio.Task[Answered[Value]]] = {}
         self.bytes = 0
 
@@ -75,6 +82,9 @@ class AnswerCache(Generic[Seen, Value]):
             self._entries.move_to_end(key)
             if self._clock() < entry.good_until:
                 return Answered(entry.value, How.KEPT)
+        failed_until, failure = self._failures.get(key, (0.0, None))
+        if failure is not None and self._clock() < failed_until:
+            raise failure.with_traceback(None)
         # Whatever is under way is joined, even when new data came since it began: under load, each
         # would otherwise start another query on top of those that are slow already.
         task = self._under_way.get(key)
@@ -101,11 +111,22 @@ class AnswerCache(Generic[Seen, Value]):
         if entry is not None and entry.mark == mark:
             entry.good_until = began + self._kept_seconds
             return Answered(entry.value, How.UNCHANGED)
-        value = await make(seen)
-        ended = self._clock()
-        good_until = max(began + self._kept_seconds, ended + (ended - began) * self._rest)
+        async with self._making:
+            making = self._clock()
+            try:
+                value = await make(seen)
+            except Exception as failure:
+                now = self._clock()
+                self._failures = {k: one for k, one in self._failures.items() if one[0] > now}
+                self._failures[key] = self._rested(making), failure
+                raise
+        good_until = max(began + self._kept_seconds, self._rested(making))
         self._keep(key, _Entry(mark, good_until, value, self._size_of(value)))
         return Answered(value, How.MADE)
+
+    def _rested(self, began: float) -> float:
+        now = self._clock()
+        return now + min((now - began) * self._rest, LONGEST_REST_SECONDS)
 
     def _keep(self, key: Hashable, entry: _Entry[Value]) -> None:
         self._drop(key)

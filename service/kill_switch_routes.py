@@ -18,7 +18,7 @@ from service.experiment_routes import CHANGED, READ, answer, body_or_nothing
 from service.experiment_store import ExperimentStore
 from service.experiments import started
 from service.kill_switch import KillSwitch
-from service.kill_switch_rules import ACTOR, stopped_by
+from service.kill_switch_rules import ACTOR, stopped_by, watched_since
 from service.problems import Kind, Problem, problem_answers
 from service.settings import ServiceSettings
 
@@ -72,6 +72,9 @@ def kill_switch_routes(
         seen = switch.looks.get(key)
         if seen is not None and (seen.rule != rule or seen.version > now.version):
             seen = None
+        if seen is not None and key in switch.watched:
+            # It may have been started anew since: what was seen before is not watched any more.
+            seen = seen if seen.since == watched_since(store.history(key)) else None
         return KillSwitchAnswer(
             experiment=key,
             rule=rule,

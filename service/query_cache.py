@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from time import perf_counter
 from typing import NamedTuple
@@ -40,7 +39,6 @@ class QueryCache:
         self._route = route
         self._tag_of = tag_of
         self._metrics = metrics
-        self._making = asyncio.Semaphore(settings.at_once)
 
         async def look() -> tuple[Offsets, Hashable]:
             return await applied_offsets(queries, topics), await also() if also else None
@@ -49,6 +47,7 @@ class QueryCache:
             *(look, lambda seen: seen, lambda answer: len(answer.body)),
             kept_seconds=settings.kept_seconds,
             busy_share=settings.busy_share,
+            at_once=settings.at_once,
             most_bytes=settings.cache_mb * 1_000_000,
         )
 
@@ -56,9 +55,8 @@ class QueryCache:
         """Raises a Problem (503)."""
 
         async def timed(seen: tuple[Offsets, Hashable]) -> KeptAnswer:
-            async with self._making:
-                begun = perf_counter()
-                body = await make(seen[0])
+            begun = perf_counter()
+            body = await make(seen[0])
             self._metrics.report_seconds.labels(self._route).observe(perf_counter() - begun)
             return KeptAnswer(body, self._tag_of(body))
 

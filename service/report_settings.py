@@ -18,14 +18,15 @@ class ReportSettings(Section):
         1.0,
         ge=0,
         le=3_600,
-        description="So long an answer is good even when new events have been applied meanwhile.",
+        description="So long an answer is good even when new events have been applied meanwhile; "
+        "longer when it took long, see busy_share.",
     )
     busy_share: float = Field(
         0.2,
         gt=0,
         le=1,
         description="Of the time, so much may go into making one answer anew: at 0.2, what took "
-        "1 s is good for 4 s more.",
+        "1 s is good for 4 s more, and nothing for more than 60 s; 1 turns it off.",
     )
     at_once: int = Field(
         4, ge=1, description="So many answers of each kind are made at a time; others wait."

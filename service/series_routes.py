@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import Annotated
@@ -14,7 +15,7 @@ from anabranch.definitions import Definition, Key
 from analysis.metric_catalogue import Kind as MetricKind
 from analysis.metric_catalogue import Metric
 from analysis.sequential import DEFAULT_PLANNED_UNITS, Tuning, planned_for
-from analysis.series import Added, Point, Series, settling, wearing
+from analysis.series import Point, Series, settling, wearing
 from analysis.verdict import NoVerdict
 from schemas.topics import EXPOSURES, INVITES, OUTCOMES, TURN_METRICS
 from service.access import Access, Permission, needs
@@ -30,7 +31,13 @@ from service.reported_experiments import (
     check_segments,
     metric_keys,
 )
-from sinks.experiment_series import SeriesQuestion, Step, experiment_series, first_exposure
+from sinks.experiment_series import (
+    Growth,
+    SeriesQuestion,
+    Step,
+    experiment_series,
+    first_exposure,
+)
 from sinks.limited_queries import LimitedQueries
 
 MOST_ROWS = 50_000
@@ -135,7 +142,7 @@ class SeriesAnswers:
 
         async def make(_: object) -> bytes:
             begin = await first_exposure(self._queries, key)
-            rows: list[Added] = []
+            growth = Growth([])
             if begin is not None:
                 begin = max(begin, since or begin)
                 _check_length(key, step, begin, min(now, until or now))
@@ -147,8 +154,10 @@ class SeriesAnswers:
                     tuple(variation.key for variation in experiment.definition.variations),
                     *(catalogued.metric, step, begin, until, now.date(), by, MOST_ROWS, versions),
                 )
-                rows = await experiment_series(self._queries, question)
-            found = _answer(experiment, metric, catalogued.metric, step, by, level, rows)
+                growth = await experiment_series(self._queries, question)
+            asked_of = (experiment, metric, catalogued.metric, step, by, level, growth)
+            # In a thread: of many points it takes long enough for other requests to notice.
+            found = await asyncio.to_thread(_answer, *asked_of)
             return found.model_dump_json().encode()
 
         found = await self._cache.get((*asked, now.date()), make)
@@ -234,9 +243,9 @@ def _answer(
     step: Step,
     by: str | None,
     level: float,
-    rows: Sequence[Added],
+    growth: Growth,
 ) -> SeriesAnswer:
-    if len(rows) > MOST_ROWS:
+    if len(growth.added) > MOST_ROWS:
         raise Problem(
             Kind.INVALID_REQUEST,
             f"there are more than {MOST_ROWS:,} points; take longer steps, or leave out by",
@@ -259,11 +268,11 @@ def _answer(
         segments=[
             _segment(
                 None if by is None else segment,
-                compute(list(part), variations, metric.kind, tunings, level),
+                compute(list(part), variations, metric.kind, tunings, level, growth.bits),
                 tuned_for,
                 step,
             )
-            for segment, part in groupby(rows, key=lambda row: row.segment)
+            for segment, part in groupby(growth.added, key=lambda row: row.segment)
         ],
     )
 

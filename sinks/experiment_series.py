@@ -4,8 +4,8 @@ A report at the end of a step takes the units so far, and the sums of their valu
 and products of these. None of them is computed step by step. A unit whose value goes from `b` to
 `c` in a step adds c - b to the sum and c * c - b * b to the sum of squares: each unit tells what it
 adds in the few steps in which it did something, and that adds up over steps (analysis/series.py).
-Numbers are whole, of 256 bits, and lose nothing by it: fractions are counted in parts of a power of
-two, as small as the engine's sums allow.
+Numbers are whole, of 128 bits and their products of 256: fractions are counted in parts of a power
+of two, as small as that allows, which is finer than a float for all but the largest values.
 """
 
 # ruff: noqa: S608  # names are ours; what people gave is in parameters
@@ -13,14 +13,13 @@ two, as small as the engine's sums allow.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from analysis.metric_catalogue import Metric
-from analysis.series import Added, Sums
+from analysis.series import WHOLE, Added, Bits, Sums
 from analysis.unit_statistics import BY_LOCALE
 from sinks.limited_queries import LimitedQueries, milliseconds, moment
 from sinks.unit_columns import Raw, Table, Value, What, columns_of
@@ -28,14 +27,16 @@ from sinks.unit_columns import Raw, Table, Value, What, columns_of
 Step = Literal["minute", "hour", "day", "days_since_exposure"]
 _START_OF = {"minute": "toStartOfMinute", "hour": "toStartOfHour", "day": "toStartOfDay"}
 _HOUR_MS = 3_600_000
-_SUM_BITS = 56
-"""Of the 63 that a unit's sum has; the others are for events that come in between."""
-
-_NO_CAP = 2.0**62  # more than any sum
+_SUM_BITS = 118
+"""Of the 127 that a unit's sum has; the others are for events that come in between."""
+_USUAL_BITS = 60  # where there is no value yet: fits a quadrillion
 _MOST_BITS = 1_000  # of what a float can be multiplied by
+_NO_CAP = 2**126  # more than any sum
 
-Bits = tuple[int, int]
-"""Of the parts that x and y are counted in: 2 to the minus so many."""
+
+class Growth(NamedTuple):
+    added: list[Added]
+    bits: Bits = WHOLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,59 +69,39 @@ async def first_exposure(queries: LimitedQueries, experiment: str) -> datetime |
     return moment(at_ms) if count else None
 
 
-async def experiment_series(queries: LimitedQueries, asked: SeriesQuestion) -> list[Added]:
+async def experiment_series(queries: LimitedQueries, asked: SeriesQuestion) -> Growth:
     """In the order of segment, variation and step. Units that saw several variations are left out.
 
     Raises QueryLimitError, ClickHouseUnavailable or ClickHouseRefused.
     """
-    bits = await _bits(queries, asked)
-    statement = _Statement(asked, bits)
+    statement = _Statement(asked)
+    for place, value in enumerate(statement.values):
+        if not value.is_whole:
+            ((most, count),) = await queries.rows(statement.extent(place), statement.parameters)
+            statement.bits[place] = _bits(most, count)
     rows = await queries.rows(statement.text(), statement.parameters)
-    return [
-        Added(
-            *(segment, variation, step, new, active),
-            gained=_sums(figures[:5], bits),
-            own=_sums(figures[5:], bits),
-        )
+    added = [
+        Added(segment, variation, step, new, active, Sums(*figures[:5]), Sums(*figures[5:]))
         for segment, variation, step, new, active, *figures in rows
     ]
+    return Growth(added, (statement.bits[0], statement.bits[1]))
 
 
-async def _bits(queries: LimitedQueries, asked: SeriesQuestion) -> Bits | None:
-    """None where a value is not finite: there is no verdict then."""
-    statement = _Statement(asked, (0, 0))
-    found = [0, 0]
-    for place, value in enumerate(statement.values):
-        if value.is_whole:
-            continue
-        ((most, infinite, count),) = await queries.rows(
-            statement.extent(place), statement.parameters
-        )
-        if infinite:
-            return None
-        if most:
-            fitting = _SUM_BITS - math.ceil(math.log2(most)) - math.ceil(math.log2(count))
-            found[place] = min(fitting, _MOST_BITS)
-    return found[0], found[1]
-
-
-def _sums(figures: Sequence[Any], bits: Bits | None) -> Sums:
-    if bits is None or not any(bits):
-        return Sums(*figures)
-    x, y = bits
-    parts = (x, y, x + x, x + y, y + y)
-    return Sums(
-        *(figure / Fraction(2) ** part for figure, part in zip(figures, parts, strict=True))
-    )
+def _bits(most: float, count: int) -> int:
+    """So that no sum of so many values can exceed what it has room for."""
+    if not most:
+        return _USUAL_BITS
+    return min(_SUM_BITS - math.ceil(math.log2(most)) - math.ceil(math.log2(count)), _MOST_BITS)
 
 
 class _Statement:
-    def __init__(self, asked: SeriesQuestion, bits: Bits | None) -> None:
+    def __init__(self, asked: SeriesQuestion) -> None:
         self._asked = asked
         columns = columns_of({"metric": asked.metric})
         values = [columns.values[index] for index in columns.of_metrics["metric"]]
         self.values: list[Value] = [value for value in values if not value.raw.past]
-        self._bits = bits
+        self.bits = [0, 0]
+        """Of the parts that x and y are counted in."""
         self._by_age = asked.step == "days_since_exposure"
         low, high = asked.versions or (0, 0)
         self.parameters: dict[str, Any] = {
@@ -136,12 +117,9 @@ class _Statement:
         }
 
     def extent(self, place: int) -> str:
-        """The greatest value of an event, how many are not finite, and how many there are."""
+        """The greatest value of an event, and how many there are."""
         table, _, value = self._table(place, self.values[place].raw)
-        return (
-            f"SELECT max(abs(value)), countIf(NOT isFinite(value)), count() "
-            f"FROM (SELECT toFloat64({value}) AS value FROM {table})"
-        )
+        return f"SELECT max(abs(toFloat64({value}))), count() FROM {table}"
 
     def text(self) -> str:
         """x and y are a unit's values so far, x0 and y0 those before the step, u and v those of the
@@ -150,10 +128,9 @@ class _Statement:
             *("x - x0", "y - y0", "x * x - x0 * x0", "x * y - x0 * y0", "y * y - y0 * y0"),
             *("u", "v", "u * u", "u * v", "v * v"),
         ]
-        wide = "toFloat64" if self._bits is None else "toInt256"
         names = ("x", "x0", "u", "y", "y0", "v")
-        placed = ", ".join(f"{wide}(s.{i}) AS {name}" for i, name in enumerate(names, start=2))
-        nothing = ", ".join(f"{wide}(0) AS {name}" for name in names)
+        placed = ", ".join(f"toInt256(s.{i}) AS {name}" for i, name in enumerate(names, start=2))
+        nothing = ", ".join(f"toInt256(0) AS {name}" for name in names)
         return (
             "SELECT segment, variation, step, sum(is_new), sum(is_active), "
             f"{', '.join(f'sum({figure})' for figure in figures)} FROM ("
@@ -270,11 +247,9 @@ class _Statement:
         return rows, "unit", value
 
     def _number(self, place: int, value: str) -> str:
-        if self._bits is None:
-            return f"toFloat64({value})"
-        if not self._bits[place]:
-            return f"toInt64({value})"
-        return f"toInt64(round({value} * {2.0 ** self._bits[place]!r}))"
+        if place >= len(self.values) or self.values[place].is_whole:
+            return f"toInt128({value})"
+        return f"toInt128(round({value} * {2.0 ** self.bits[place]!r}))"
 
     def _steps(self) -> str:
         zipped = ["found.1"]
@@ -291,10 +266,8 @@ class _Statement:
         if value is not None and value.is_any:
             return f"arrayMap(c -> toInt64(c != 0), {array})"
         if value is not None and value.cap is not None and value.cap.absolute is not None:
-            cap = value.cap.absolute
-            if self._bits is not None:
-                cap = round(min(cap * 2.0 ** self._bits[place], _NO_CAP))
-            return f"arrayMap(c -> least(c, {cap!r}), {array})"
+            cap = min(round(value.cap.absolute * Fraction(2) ** self.bits[place]), _NO_CAP)
+            return f"arrayMap(c -> least(c, toInt128('{cap}')), {array})"
         return array
 
 

@@ -48,7 +48,8 @@ def simulate(
     Players, sessions and turns with two experiments whose effects are known. npc_tone, by session,
     warm against control: output_tokens +6 %, turn_ms -2 %, completed sessions +10 % (0.40 to 0.44).
     hint_budget, by player, more against control: no effect. The growth loop share_story has
-    K = 0.30. Two percent of the turns come late, by five minutes on average.
+    K = 0.30. Two percent of the turns come late, by five minutes on average. Exposures have the
+    versions that the experiments have at the start.
     """
     unknown = [name for name in experiment if name not in EXPERIMENTS]
     if unknown:

@@ -183,10 +183,21 @@ async def test_series_of_every_kind_ends_at_what_units_did(
 
 
 @pytest.mark.parametrize(
-    ("level", "deviation"), [(1e9, 1.0), (1e-7, 1e-10), (-1e12, 100.0)], ids=["1e9", "tiny", "low"]
+    ("level", "deviation", "greatest"),
+    [
+        pytest.param(1e9, 1.0, 0.0, id="1e9"),
+        pytest.param(1e-7, 1e-10, 0.0, id="tiny"),
+        pytest.param(-1e12, 100.0, 0.0, id="below zero"),
+        pytest.param(5.0, 1.0, 1e15, id="beside an outlier of another unit"),
+    ],
 )
 async def test_series_keeps_the_variance_of_fractions_far_from_zero(
-    service: Service, events: EventApplier, begin_ms: int, level: float, deviation: float
+    service: Service,
+    events: EventApplier,
+    begin_ms: int,
+    level: float,
+    deviation: float,
+    greatest: float,
 ) -> None:
     key = await experiment(service)
     given = told(key, begin_ms)
@@ -199,9 +210,12 @@ async def test_series_keeps_the_variance_of_fractions_far_from_zero(
         values[one["variation"]].append(value)
         named = {"name": f"balance_{key}", "value": value}
         outcomes.append({"ts": one["ts"] + HOUR_MS, "unit": unit, "values": [named]})
+    others = {"name": f"balance_{key}", "value": greatest}
+    outcomes.append({"ts": begin_ms + HOUR_MS, "unit": f"no unit of {key}", "values": [others]})
     exposures = [one for one in given.exposures if one["unit"] in units]
     await Told(exposures, [], outcomes).put(events)
-    body = {"key": f"balance_{key}", "kind": "mean", "source": {"outcome": f"balance_{key}"}}
+    source = {"outcome": f"balance_{key}"}
+    body = {"key": f"balance_{key}", "kind": "mean", "source": source, "cap": {"absolute": 1e13}}
     async with service.client(Role.ADMIN) as client:
         assert (await client.post("/v1/metrics", json=body)).status_code == 201
     answer = await ask(service, key, metric=f"balance_{key}", step="day")

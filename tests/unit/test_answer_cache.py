@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from service.answer_cache import AnswerCache, How
+from service.answer_cache import LONGEST_REST_SECONDS, AnswerCache, How
 
 
 class House:
@@ -21,6 +21,7 @@ class House:
             *(self._look, lambda seen: seen, len),
             kept_seconds=1.0,
             busy_share=0.2,
+            at_once=4,
             most_bytes=most_bytes,
             clock=lambda: self.now,
         )
@@ -64,6 +65,33 @@ async def test_answer_that_takes_long_is_made_less_often() -> None:
     assert await house.ask() == ("answer 2", How.UNCHANGED)
     house.mark, house.now = 3, 21.0
     assert (await house.ask())[1] is How.MADE
+
+
+async def test_failure_that_took_long_is_not_tried_again_at_once() -> None:
+    house = House()
+    tried = 0
+
+    async def fail(_: int) -> str:
+        nonlocal tried
+        tried += 1
+        house.now += 10.0
+        raise RuntimeError("too long")
+
+    for now, expected in ((0.0, 1), (49.9, 1), (50.0, 2)):
+        house.now = max(house.now, now)
+        with pytest.raises(RuntimeError, match="too long"):
+            await house.cache.get("key", fail)
+        assert tried == expected
+    house.now += LONGEST_REST_SECONDS
+    assert await house.ask() == ("answer 1", How.MADE)
+
+
+async def test_nothing_is_kept_for_more_than_a_minute_because_it_took_long() -> None:
+    house = House()
+    house.takes = 100.0
+    await house.ask()
+    house.mark, house.now = 2, 100.0 + LONGEST_REST_SECONDS
+    assert await house.ask() == ("answer 2", How.MADE)
 
 
 async def test_answer_is_made_once_when_many_ask_at_the_same_time_and_the_first_leaves() -> None:

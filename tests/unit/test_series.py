@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from analysis.estimates import mean
-from analysis.moments import Moments
+from analysis.moments import JointMoments, Moments
 from analysis.sequential import AlwaysValid, Tuning, compare_always
 from analysis.series import Added, Sums, joint, settling, wearing
 from analysis.verdict import NoVerdict, NoVerdictReason
@@ -76,8 +76,20 @@ def test_wearing_takes_units_that_have_lived_through_the_day() -> None:
     assert last.reason is NoVerdictReason.NO_UNITS
 
 
-def test_joint_says_nothing_of_what_overflowed() -> None:
-    assert joint(2, Sums(x=1.0, xx=float("inf"))) is None
+def test_joint_counts_in_parts_where_it_is_told_so() -> None:
+    x, y = [10**9 + 0.25, 10**9 - 0.5, 10**9], [8, 24, 16]
+    in_quarters, in_eights = [round(4 * one) for one in x], [one // 8 for one in y]
+    sums = Sums(
+        x=sum(in_quarters),
+        y=sum(in_eights),
+        xx=sum(one * one for one in in_quarters),
+        xy=sum(a * b for a, b in zip(in_quarters, in_eights, strict=True)),
+        yy=sum(one * one for one in in_eights),
+    )
+    found, expected = joint(3, sums, (2, -3)), JointMoments.of(x, y)
+    assert found.means == pytest.approx(expected.means, rel=1e-15)
+    for row, same in zip(found.products, expected.products, strict=True):
+        assert row == pytest.approx(same, rel=1e-12)
 
 
 def test_settling_tunes_each_variation_for_its_own_units() -> None:
