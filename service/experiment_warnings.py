@@ -10,6 +10,8 @@ from anabranch.plans import Plan, Status
 from anabranch.reading import Wrong
 from service.experiment_checks import KnownNames
 
+GREATEST_USUAL_THRESHOLD = 2.0
+
 
 class Warnings:
     """Of many experiments at one moment: what they are compared with is gathered once."""
@@ -60,8 +62,15 @@ class Warnings:
                 for i, guardrail in enumerate(metrics.guardrails)
             ),
         ]
-        if definition.kill_switch is not None:
-            named.append(("kill_switch.metric", definition.kill_switch.metric))
+        rule = definition.kill_switch
+        if rule is not None:
+            named.append(("kill_switch.metric", rule.metric))
+            if rule.threshold > GREATEST_USUAL_THRESHOLD:
+                yield Wrong(
+                    "kill_switch.threshold",
+                    f"allows {rule.threshold * 100:,.0f} % more than the control has: it is a "
+                    "share, 0.2 for 20 %",
+                )
         for place, name in named:
             if problem := self._metrics.problem(name):
                 yield Wrong(place, problem)

@@ -94,14 +94,13 @@ def kill_switch_routes(
         document = store.find(key)
         stop = stopped_by(store.history(key))
         if stop is None or stop.changed_by != ACTOR:
-            how = (
-                "has not been stopped"
-                if stop is None
-                else f"was stopped by {stop.changed_by} at {moment(stop.changed_at_ms)}"
-            )
+            how = "has not been stopped"
+            if stop is not None:
+                at = moment(stop.changed_at_ms)
+                how = f"was stopped by {stop.changed_by} at {at}, not by its kill switch"
             raise Problem(
                 Kind.CONFLICT,
-                f"{key} {how}, not by its kill switch, so there is nothing to undo; "
+                f"{key} {how}, so there is nothing to undo; "
                 f"POST /v1/experiments/{key}/start starts a stopped one",
             )
         said = comment or f"the stop of version {stop.version} by the kill switch is undone"

@@ -151,6 +151,15 @@ def test_unknown_metrics_and_the_lack_of_a_primary_one_are_warned_of() -> None:
     assert "metrics.guardrails.0.metric" in found
 
 
+@pytest.mark.parametrize(("threshold", "is_odd"), [(0.2, False), (2.0, False), (20.0, True)])
+def test_threshold_that_looks_like_percent_is_warned_of(threshold: float, is_odd: bool) -> None:
+    rule = {"metric": "turn_ms", "direction": "increase", "threshold": threshold}
+    found = warned("e", experiment("e", kill_switch=rule))
+    assert ("kill_switch.threshold" in found) == is_odd
+    if is_odd:
+        assert found["kill_switch.threshold"].startswith("allows 2,000 % more than the control")
+
+
 def test_overlap_in_a_namespace_is_warned_of_while_both_run() -> None:
     mine = experiment("e", namespace={"name": "n", "start": 0, "end": 5_000})
     other = experiment("o", namespace={"name": "n", "start": 4_000, "end": 9_000})
