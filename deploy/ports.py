@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
 import socket
 from collections.abc import Mapping
 
 import psutil
 
 from service.errors import CommandError
+
+# Who chooses a port listens on it a little later: until then, the system must not give it to a
+# connection that goes out, as it does with those that it chooses itself.
+_NOT_EPHEMERAL = range(20_000, 32_000)
+_TRIES = 20
 
 
 class PortError(CommandError):
@@ -29,6 +36,12 @@ def choose_ports(host: str, wanted: Mapping[str, int]) -> dict[str, int]:
 
 def choose_port(host: str, port: int, *, flag: str) -> int:
     """The port itself when nobody listens on it, a free one for 0."""
+    if port == 0:
+        for _ in range(_TRIES):
+            free = random.choice(_NOT_EPHEMERAL)  # noqa: S311  # no secret
+            with socket.socket() as probe, contextlib.suppress(OSError):
+                probe.bind((host, free))
+                return free
     with socket.socket() as probe:
         # As a server would set it: a port in TIME_WAIT is free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
