@@ -70,15 +70,18 @@ def kill_switch_routes(
         now = store.standing(store.find(key))
         rule = None if now.definition is None else now.definition.kill_switch
         seen = switch.looks.get(key)
-        if seen is not None and (seen.rule != rule or seen.version > now.version):
+        is_watched = key in switch.watched
+        if seen is not None and (
+            seen.rule != rule
+            or seen.version > now.version
+            # Started anew since: what was seen before is not watched any more.
+            or (is_watched and seen.since != watched_since(store.history(key)))
+        ):
             seen = None
-        if seen is not None and key in switch.watched:
-            # It may have been started anew since: what was seen before is not watched any more.
-            seen = seen if seen.since == watched_since(store.history(key)) else None
         return KillSwitchAnswer(
             experiment=key,
             rule=rule,
-            armed=seen is not None and seen.problem is None and key in switch.watched,
+            armed=seen is not None and seen.problem is None and is_watched,
             since_version=None if seen is None else seen.since,
             looked_at=None if seen is None else seen.at,
             problem=None if seen is None else seen.problem,

@@ -25,13 +25,13 @@ from sinks.statistics_sql import (
 from sinks.unit_columns import columns_of
 from sinks.unit_quantiles import with_quantiles
 
-__all__ = ["EXACT_VALUES", "TooManySegmentsError", "UnitStatisticsReader"]
+__all__ = ["TooManySegmentsError", "UnitStatisticsReader"]
 
-EXACT_VALUES = 2_000_000
+_EXACT_VALUES = 2_000_000
 
 
 class UnitStatisticsReader:
-    def __init__(self, queries: LimitedQueries, exact_values: int = EXACT_VALUES) -> None:
+    def __init__(self, queries: LimitedQueries, exact_values: int = _EXACT_VALUES) -> None:
         """`exact_values` of a quantile metric; more are counted by bucket."""
         self._queries = queries
         self._exact_values = exact_values
